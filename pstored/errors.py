@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error pstored raises on purpose.
+
+::
+
+    PstoredError
+    ├── ConfigError      a configuration file cannot be used                     exit 78
+    ├── DamagedError     bytes are not what their format says (parse/ only)
+    ├── StoreError       the pstore file system cannot be listed                 exit 77 or 1
+    ├── ArchiveError     the archive cannot be written or read                   exit 73
+    ├── NotFoundError    no such crash, or the id fits several                   exit 1
+    └── SinkError        a sink did not take a crash; ``retry`` says if it may   exit 75
+
+Messages are lower-case, without a full stop, and name the thing and the place; ``hint`` says what to do next.
+"""
+
+
+class PstoredError(Exception):
+    """The base: a message, and a hint on what to do next where there is one."""
+
+    exit_status = 1
+    """What the process exits with when this error ends it; the table is in the README."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(PstoredError):
+    """A configuration file cannot be used."""
+
+    exit_status = 78
+
+
+class DamagedError(PstoredError):
+    """Bytes are not what their format says they should be."""
+
+    def __init__(self, message: str, *, offset: int = 0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.offset = offset
+        """Where in the bytes given to the parser the damage was noticed."""
+
+
+class StoreError(PstoredError):
+    """The pstore file system cannot be listed."""
+
+    def __init__(self, message: str, *, permission: bool = False, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_status = 77 if permission else 1
+
+
+class ArchiveError(PstoredError):
+    """The archive cannot be written or read; nothing has been erased because of it."""
+
+    exit_status = 73
+
+
+class NotFoundError(PstoredError):
+    """No crash has this id, or several begin with it."""
+
+
+class SinkError(PstoredError):
+    """A sink did not take a crash."""
+
+    exit_status = 75
+
+    def __init__(self, message: str, *, retry: bool = True, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry = retry
+        """Whether the same delivery can succeed later; otherwise it is refused for good."""
