@@ -1,1 +1,118 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The command line: arguments, and errors into exit statuses.  What each command does is imported when it runs."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from pstored import __version__, steps
+from pstored.errors import PstoredError
+
+EPILOG = """\
+exit status:
+  0   done, or nothing to do
+  1   something is damaged, deferred or left in the store, or not found
+  2   wrong usage
+  73  the archive cannot be written; nothing was erased
+  75  not delivered yet; kept for the next try
+  77  no permission
+  78  wrong configuration
+"""
+
+ID_HELP = "crash id, the beginning of one or of its digest, or -1 for the newest, -2 for the one before, ..."
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; gives the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments, argparse.Namespace(root="/"))
+    _set_up_logging()
+    steps.trace_from_environment()
+    command = getattr(import_module(f"pstored.cli.{options.module}"), options.function)
+    try:
+        status: int = command(options)
+        sys.stdout.flush()
+    except PstoredError as e:
+        print(f"error: {e}", file=sys.stderr)
+        if e.hint:
+            print(f"hint: {e.hint}", file=sys.stderr)
+        return e.exit_status
+    except BrokenPipeError:
+        # `pstored list | head`: nobody reads on, and that is no error; keep the interpreter from flushing again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _set_up_logging() -> None:
+    level = os.environ.get("SYSTEMD_LOG_LEVEL", "warning").upper()
+    level = {"WARN": "WARNING", "ERR": "ERROR", "NOTICE": "INFO", "CRIT": "CRITICAL"}.get(level, level)
+    known = level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(level=level if known else "WARNING", handlers=[handler])
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--root", metavar="DIR", default=argparse.SUPPRESS, help="every path is below DIR (tests, rescue systems)"
+    )
+    parser = argparse.ArgumentParser(
+        prog="pstored",
+        description="Takes what a crashed kernel left in pstore, keeps it, and tells which boot crashed and why.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+    )
+    parser.add_argument("--version", action="version", version=f"pstored {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, module: str, text: str, *, json: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            parents=[shared],
+            # without this, "-1" would be taken for an option
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(module=module, function=name.replace("-", "_"))
+        if json:
+            command.add_argument("--json", action="store_true", help='print JSON, with a "schema" key')
+        return command
+
+    add("collect", "collect", "harvest, analyze and deliver, once: what to run after a reboot")
+    add("harvest", "collect", "take what is in the store into the archive, durably, then clear the store of it")
+    analyze = add("analyze", "collect", "find the crashes in what was harvested")
+    analyze.add_argument(
+        "--all", action="store_true", help="do all harvests anew, e.g. with new extras"
+    )
+    add("deliver", "collect", "give crashes to the sinks that do not have them yet")
+    add("stamp", "collect", "write the running boot's id into its kernel log, so that a crash can be told to be its")
+
+    listing = add("list", "show", "one line for each crash, oldest first")
+    show = add("show", "show", "what happened: in one sentence, when, on which boot, and the kernel's own words")
+    show.add_argument("crash", nargs="?", default="-1", metavar="ID", help=f"{ID_HELP} (default: -1)")
+    for command in (listing, show):
+        command.add_argument("--no-pager", action="store_true", help="do not page on a terminal")
+    export = add("export", "archive", "one tar with everything about a crash", json=False)
+    export.add_argument("crash", metavar="ID", help=ID_HELP)
+    export.add_argument(
+        "-o", "--output", metavar="FILE", help="where to, - for standard output (default: pstored-ID.tar)"
+    )
+    add("verify", "archive", "read the whole archive against its digests")
+    check = add("check-config", "settings", "check the configuration, and show what counts")
+    check.add_argument("file", nargs="?", metavar="FILE", help="check this file instead of those of the system")
+    add("schema", "settings", "the JSON Schema of crash.json", json=False)
+    return parser

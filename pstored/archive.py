@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""The archive: what is kept, where, and how it survives.  Its layout is a public interface.
+
+::
+
+    /var/lib/pstored/                   0750, files 0640, whatever the umask
+        boots.jsonl                     the ledger, one line a boot (pstored.boots)
+        harvests/<harvest-id>/          immutable but for the last two, which are replaced whole
+            records.tar                 the records as the kernel showed them: names, bytes, mtimes; any tar reads it
+            harvest.json                who, when, on which boot; per record a receipt (size, digests)
+            erased.json                 after the erase: per record, erased or why not
+            analyzed.json               after the analysis: the crashes found, or why there is none
+        crashes/<crash-id>/             derived: `pstored analyze --all` makes it again, but for delivered.json
+            crash.json                  the report; a crash is there when this file is
+            dmesg.txt console.txt ...   what a person reads
+            delivered.json              which sinks have it, and since when
+        outbox/<sink>/<crash-id>.json   still to be delivered
+        harvests.index crashes.index    caches, one line an entry; made again from the above when they disagree
+
+An id is ``<UTC time>-<digest>``.  Its time is that of the collection, or one second after the newest id's if the clock
+is behind that: so ids sort in the order of collection even on a board without a clock.
+
+Everything but the caches goes through :mod:`pstored.durable`: a name that does not begin with ``.new-`` is whole.
+One process writes at a time: whoever holds the flock on the archive directory.  Readers need no lock.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tarfile
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from pstored import durable
+from pstored.errors import ArchiveError, NotFoundError
+
+SCHEMA = 1
+"""Version of harvest.json, erased.json and analyzed.json; goes up when a reader of the old one would go wrong."""
+
+_ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([0-9a-f]{12})")
+MAX_JSON = 64 * 1024 * 1024
+"""No file of ours is larger; one that is has been tampered with."""
+
+
+class Receipt(NamedTuple):
+    """One record as archived."""
+
+    name: str
+    size: int
+    """Bytes archived, the ECC notice included."""
+    sha256: str
+    content_sha256: str
+    """Without the ECC notice."""
+    key: str
+    """The record's identity: ``<type>-<backend>:<content_sha256>``; an archived key is not archived again."""
+    mtime_ns: int
+    error: str | None
+    """Why the record could not be read to its end, if so; what could be read is archived."""
+
+
+class Harvest(NamedTuple):
+    """What harvest.json says."""
+
+    id: str
+    facts: dict[str, Any]
+    """time, boot, kernel, pstore parameters; the whole file as read."""
+    receipts: tuple[Receipt, ...]
+
+
+def dump_json(value: object) -> bytes:
+    """As all our JSON files are written: readable, one newline at the end; bytes that are no UTF-8 as \\udcXX."""
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def make_id(digest_of: Iterable[str], *, wall_ns: int, after: str | None) -> str:
+    """An id for things whose digests are given, later than the id *after*."""
+    digest = hashlib.sha256("\n".join(digest_of).encode(errors="surrogateescape")).hexdigest()[:12]
+    seconds = max(0, wall_ns // 1_000_000_000)
+    stamp = _stamp(seconds)
+    if after is not None and stamp <= (newest := after.split("-")[0]):
+        stamp = _stamp(_seconds(newest) + 1)
+    return f"{stamp}-{digest}"
+
+
+_LAST_SECOND = 253_402_300_798
+"""9999-12-31: ids have four digits for the year."""
+
+
+def _stamp(seconds: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(min(seconds, _LAST_SECOND)))
+
+
+def _seconds(stamp: str) -> int:
+    import calendar
+
+    try:
+        return calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))
+    except ValueError:
+        return 0
+
+
+class Index:
+    """A cache over a directory of entries: one JSON line for each, ``{"id": ..., ...}``; the last line of an id counts.
+
+    Appended to without a flush, so a power cut may tear or lose lines: whoever reads it calls :meth:`heal` first.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def lines(self) -> dict[str, bytes]:
+        """Id to line; torn lines are left out."""
+        try:
+            with open(self.path, "rb") as f:
+                data = f.read()
+        except OSError:
+            return {}
+        found = {}
+        for line in data.split(b"\n"):
+            # {"id": "20261123T045102Z-0123456789ab", ... }
+            if line.startswith(b'{"id": "') and line.endswith(b"}"):
+                found[line[8:37].decode(errors="replace")] = line
+        return found
+
+    def add(self, entry: dict[str, object]) -> None:
+        """Append one entry; a cache that cannot be written is no error."""
+        with contextlib.suppress(OSError):
+            durable.append_line(self.path, json.dumps(entry).encode() + b"\n")
+
+    def replace(self, lines: Iterable[bytes]) -> None:
+        """Write the whole cache anew."""
+        with contextlib.suppress(ArchiveError):
+            directory, name = os.path.split(self.path)
+            durable.replace_files(directory, {name: b"".join(line + b"\n" for line in lines)})
+
+
+class Archive:
+    """The archive below one directory."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.harvests = os.path.join(path, "harvests")
+        self.crashes = os.path.join(path, "crashes")
+        self.outbox = os.path.join(path, "outbox")
+        self._harvest_index = Index(os.path.join(path, "harvests.index"))
+        self._crash_index = Index(os.path.join(path, "crashes.index"))
+
+    # -- one writer at a time
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Make the archive if it is not there, wait for other writers, and keep them out.
+
+        Raises:
+            ArchiveError: it cannot be made, or written.
+        """
+        for directory in (self.path, self.harvests, self.crashes):
+            durable.make_directory(directory)
+        with durable.archive_errors("lock the archive", self.path):
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            for directory in (self.path, self.harvests, self.crashes):
+                if not os.access(directory, os.W_OK | os.X_OK):
+                    with durable.archive_errors("write to", directory):
+                        # access(2) gives no reason: let the kernel say it
+                        os.close(durable.create(os.path.join(directory, durable.NEW + "probe")))
+            with durable.archive_errors("clean", self.path):
+                for directory in (self.path, self.harvests):
+                    durable.remove_litter(directory)
+            yield
+        finally:
+            os.close(fd)
+
+    # -- harvests
+
+    def harvest_ids(self) -> list[str]:
+        """All of them, oldest first."""
+        return _ids(self.harvests)
+
+    def harvest_directory(self, harvest_id: str) -> str:
+        """Where a harvest's files are."""
+        return os.path.join(self.harvests, harvest_id)
+
+    def load_harvest(self, harvest_id: str) -> Harvest:
+        """Read harvest.json.
+
+        Raises:
+            ArchiveError: it is not there, or not what we wrote.
+        """
+        path = os.path.join(self.harvest_directory(harvest_id), "harvest.json")
+        facts = load_json(path)
+        try:
+            receipts = tuple(Receipt(*(r[f] for f in Receipt._fields)) for r in facts["records"])
+        except (KeyError, TypeError) as e:
+            raise ArchiveError(f"{path!r} is not a harvest: {e!r}") from e
+        return Harvest(harvest_id, facts, receipts)
+
+    def load_erased(self, harvest_id: str) -> dict[str, dict[str, Any]]:
+        """Record name to what erased.json says of it; empty if the erase never came so far."""
+        try:
+            facts = load_json(os.path.join(self.harvest_directory(harvest_id), "erased.json"))
+            return {r["name"]: r for r in facts["records"]}
+        except (ArchiveError, KeyError, TypeError):
+            return {}
+
+    def read_records(self, harvest_id: str) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+        """The records of a harvest, one after the other.
+
+        Raises:
+            ArchiveError: records.tar cannot be read.
+        """
+        path = os.path.join(self.harvest_directory(harvest_id), "records.tar")
+        try:
+            with tarfile.open(path, "r:") as tar:
+                for member in tar:
+                    file = tar.extractfile(member)
+                    yield member, b"" if file is None else file.read()
+        except (OSError, tarfile.TarError) as e:
+            raise ArchiveError(f"cannot read {path!r}: {e}") from e
+
+    def known_keys(self) -> dict[str, str]:
+        """Record key to the harvest that has it."""
+        lines = self._healed(self._harvest_index, self.harvest_ids(), self._harvest_entry)
+        found: dict[str, str] = {}
+        for harvest_id, line in lines.items():
+            for key in json.loads(line)["keys"]:
+                found[key] = harvest_id  # the newest: an older one may have been damaged, and archived anew
+        return found
+
+    def add_to_index(self, harvest: Harvest) -> None:
+        """Make the harvest's records known to later passes."""
+        self._harvest_index.add({"id": harvest.id, "keys": [r.key for r in harvest.receipts]})
+
+    def _harvest_entry(self, harvest_id: str) -> dict[str, object] | None:
+        try:
+            return {"id": harvest_id, "keys": [r.key for r in self.load_harvest(harvest_id).receipts]}
+        except ArchiveError:
+            return None
+
+    def unanalyzed(self) -> list[str]:
+        """Harvests that have no analysis yet, oldest first; analysis goes in that order, so the rest all have."""
+        found = []
+        for harvest_id in reversed(self.harvest_ids()):
+            if os.path.exists(os.path.join(self.harvest_directory(harvest_id), "analyzed.json")):
+                break
+            found.append(harvest_id)
+        return found[::-1]
+
+    # -- crashes
+
+    def crash_directory(self, crash_id: str) -> str:
+        """Where a crash's files are."""
+        return os.path.join(self.crashes, crash_id)
+
+    def crash_summaries(self) -> list[dict[str, Any]]:
+        """One summary a crash (the fields of ``pstored list``), in order of collection."""
+        ids = [i for i in _ids(self.crashes) if os.path.exists(os.path.join(self.crashes, i, "crash.json"))]
+        lines = self._healed(self._crash_index, ids, self._crash_entry)
+        found = [json.loads(line) for line in lines.values()]
+        return sorted(found, key=lambda s: (s["id"][:16], s.get("order", 0), s["id"]))
+
+    def add_crash_summary(self, summary: dict[str, object]) -> None:
+        """Put a crash's line, ``id`` first, into the cache."""
+        self._crash_index.add(summary)
+
+    def _crash_entry(self, crash_id: str) -> dict[str, object] | None:
+        try:
+            summary: dict[str, object] = self.load_crash(crash_id)["summary"]
+        except (ArchiveError, KeyError, TypeError):
+            return None
+        return {"id": crash_id} | summary
+
+    def load_crash(self, crash_id: str) -> dict[str, Any]:
+        """Read crash.json as it is.
+
+        Raises:
+            ArchiveError: it cannot be read.
+        """
+        return load_json(os.path.join(self.crash_directory(crash_id), "crash.json"))
+
+    def find_crash(self, wanted: str) -> str:
+        """The crash that *wanted* means: an id, the beginning of one or of its digest, or ``-1`` (newest), ``-2`` ...
+
+        Raises:
+            NotFoundError: none, or several.
+        """
+        ids = [s["id"] for s in self.crash_summaries()]
+        if re.fullmatch(r"-[0-9]{1,9}", wanted):
+            back = int(wanted[1:])
+            if not 0 < back <= len(ids):
+                raise NotFoundError(f"no crash {wanted}: there are {len(ids)}", hint="see `pstored list`")
+            return str(ids[-back])
+        fits = [i for i in ids if i.startswith(wanted) or i.split("-")[1].startswith(wanted)] if wanted else []
+        if len(fits) == 1 or wanted in fits:
+            return wanted if wanted in fits else str(fits[0])
+        if not fits:
+            raise NotFoundError(f"no crash {wanted!r}", hint="see `pstored list`")
+        raise NotFoundError(f"{wanted!r} fits {len(fits)} crashes: {', '.join(fits[:5])}", hint="give more of the id")
+
+    # -- caches
+
+    def _healed(self, index: Index, ids: list[str], make: Any) -> dict[str, bytes]:
+        """The index's lines for exactly *ids*; what it lacks is made from the files, and written back if we may."""
+        lines = index.lines()
+        wanted = set(ids)
+        missing = [i for i in ids if i not in lines or not _is_object(lines[i])]
+        gone = [i for i in lines if i not in wanted]
+        for i in gone:
+            del lines[i]
+        for i in missing:
+            lines.pop(i, None)
+            if (entry := make(i)) is not None:
+                lines[i] = json.dumps(entry).encode()
+        if (missing or gone) and os.access(self.path, os.W_OK):
+            index.replace(lines.values())
+        return lines
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _ids(directory: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(directory) if _ID.fullmatch(name))
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise ArchiveError(
+            f"cannot list {directory!r}: {os.strerror(e.errno or 0)}",
+            hint="run as root, or as a member of the group that may read the archive",
+        ) from e
+
+
+def load_json(path: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ArchiveError: the file is not there, too large, or holds none.
+    """
+    try:
+        with open(path, "rb") as f:
+            data = f.read(MAX_JSON + 1)
+        value = json.loads(data) if len(data) <= MAX_JSON else None
+    except (OSError, ValueError, RecursionError) as e:
+        raise ArchiveError(f"cannot read {path!r}: {e}") from e
+    if not isinstance(value, dict):
+        raise ArchiveError(f"{path!r} does not hold a JSON object")
+    return value

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which boot crashed: the stamp, the ledger of boots seen, elimination; each answer with its evidence.
+
+In order of certainty (the first that answers, wins):
+
+1. *stamp*: every boot, pstored writes ``pstored: boot <boot-id>`` to the kernel log; found in a record, it is proof.
+2. *journal*: kernel lines of a journal's boot that equal the record's.  Its place is :data:`METHODS`.
+3. *ledger*: of the boots seen, exactly one has the record's kernel, and began when the record says.
+4. *elimination*: console and pmsg zones hold the boot before the collecting one, and one boot only can be meant.
+5. *unknown*, with the reason.
+
+The collecting boot is never named but by its own stamp.  The wall clock alone never decides.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+from pstored.dumps import Dump
+from pstored.host import Facts
+from pstored.incidents import Incident
+
+START_SLACK_S = 5.0
+"""How far the beginning of a boot, worked out twice from clock and uptime, may differ: whole seconds in EFI ids."""
+MAX_BOOTS = 1000
+"""The ledger keeps the newest so many."""
+LOOK_AGAIN_S = 600.0
+"""The running boot's line is not rewritten more often: each time costs two flushes."""
+LIVE_ZONES_OF_PREVIOUS_BOOT = frozenset(("console", "pmsg"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """A line of the ledger: a boot as pstored has seen it, first and last."""
+
+    boot_id: str
+    kernel: str | None
+    """As ``uname -r``."""
+    version: str | None
+    """As ``uname -v``."""
+    first_wall: float
+    """Unix seconds when pstored first ran in it, by its clock, right or wrong."""
+    first_uptime: float | None
+    """Seconds since that boot began, at the same moment."""
+    last_wall: float
+    last_uptime: float | None
+    stamped: bool = False
+    """Whether its kernel log bears our stamp."""
+
+    def starts(self) -> list[float]:
+        """When it began, Unix seconds: by the first look, and by the last (the clock may have been set in between)."""
+        looks = ((self.first_wall, self.first_uptime), (self.last_wall, self.last_uptime))
+        return [wall - uptime for wall, uptime in looks if uptime is not None]
+
+
+class Method(StrEnum):
+    """How a boot was named."""
+
+    STAMP = "stamp"
+    JOURNAL = "journal"
+    LEDGER = "ledger"
+    ELIMINATION = "elimination"
+    UNKNOWN = "unknown"
+
+
+class Confidence(StrEnum):
+    """How sure that is."""
+
+    CERTAIN = "certain"
+    HIGH = "high"
+    LOW = "low"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Which boot crashed."""
+
+    boot_id: str | None
+    method: Method
+    confidence: Confidence
+    evidence: tuple[str, ...]
+
+
+# -- the ledger
+
+
+def parse_ledger(data: bytes) -> list[Boot]:
+    """Read boots.jsonl, oldest first; a line that is none of ours is left out."""
+    found = []
+    for line in data.split(b"\n"):
+        try:
+            fields = json.loads(line)
+            boot = Boot(**{k: fields[k] for k in Boot.__dataclass_fields__ if k in fields})
+            boot.starts()  # numbers must be numbers
+            found.append(boot)
+        except (ValueError, TypeError, KeyError):
+            continue
+    return found
+
+
+def format_ledger(ledger: Iterable[Boot]) -> bytes:
+    """The file's bytes."""
+    return b"".join(json.dumps(asdict(boot)).encode() + b"\n" for boot in ledger)
+
+
+def see_boot(ledger: list[Boot], facts: Facts, *, stamped: bool) -> list[Boot]:
+    """The ledger with the running boot's line added, or brought up to now if its last look is some time ago."""
+    if facts.boot_id is None:
+        return ledger
+    wall = facts.wall_ns / 1e9
+    known = next((boot for boot in ledger if boot.boot_id == facts.boot_id), None)
+    if known is None:
+        new = Boot(
+            boot_id=facts.boot_id,
+            kernel=facts.kernel_release,
+            version=facts.kernel_version,
+            first_wall=wall,
+            first_uptime=facts.uptime_s,
+            last_wall=wall,
+            last_uptime=facts.uptime_s,
+            stamped=stamped,
+        )
+        return [*ledger, new][-MAX_BOOTS:]
+    if known.stamped >= stamped and abs(wall - known.last_wall) < LOOK_AGAIN_S:
+        return ledger
+    seen = replace(known, last_wall=wall, last_uptime=facts.uptime_s, stamped=known.stamped or stamped)
+    return [seen if boot is known else boot for boot in ledger]
+
+
+def stamp_line(prefix: str, boot_id: str) -> bytes:
+    """What is written to /dev/kmsg and /dev/pmsg0: level notice, facility user, so that the kernel marks it as ours."""
+    return f"<13>{prefix}{boot_id}\n".encode()
+
+
+# -- attribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One incident, and what was known when it was collected."""
+
+    incident: Incident
+    ledger: tuple[Boot, ...]
+    collecting_boot: str | None
+    stamp_prefix: str
+
+
+def attribute(question: Question) -> Attribution:
+    """Name the boot that crashed, or say why it cannot be named."""
+    reasons: list[str] = []
+    for method in METHODS:
+        answer = method(question, reasons)
+        if answer is not None:
+            return replace(answer, evidence=answer.evidence + tuple(question.incident.evidence))
+    reasons = reasons or ["no stamp, and nothing in the ledger that fits"]
+    return Attribution(boot_id=None, method=Method.UNKNOWN, confidence=Confidence.NONE, evidence=tuple(reasons))
+
+
+def _by_stamp(question: Question, reasons: list[str]) -> Attribution | None:
+    found: dict[str, str] = {}
+    for what, log in question.incident.logs():
+        for boot_id, _ in log.stamps(question.stamp_prefix):
+            found.setdefault(boot_id, what)
+    if not found:
+        reasons.append(f"no stamp ({question.stamp_prefix}<boot-id>) in the records")
+        return None
+    if len(found) > 1:
+        reasons.append(f"stamps of {len(found)} boots in the records of one: {', '.join(found)}")
+        return None
+    ((boot_id, what),) = found.items()
+    evidence = f"{what} bears the stamp {question.stamp_prefix}{boot_id}"
+    return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.CERTAIN, evidence=(evidence,))
+
+
+def _by_ledger(question: Question, reasons: list[str]) -> Attribution | None:
+    timed = [d for d in question.incident.dumps if d.time_ns and d.log.span is not None]
+    if not timed:
+        reasons.append("no dump with a time of its own, so the ledger cannot be asked")
+        return None
+    dump = timed[-1]
+    assert dump.time_ns is not None
+    assert dump.log.span is not None
+    uptime = dump.log.span[1] / 1e9
+    start = dump.time_ns / 1e9 - uptime
+    kernel = next((k.release for d in reversed(timed) if (k := d.log.kernel).release is not None), None)
+    fitting = [boot for boot in question.ledger if _fits(boot, start, uptime, kernel, dump)]
+    names = ", ".join(boot.boot_id for boot in fitting)
+    if any(boot.boot_id == question.collecting_boot for boot in fitting):
+        reasons.append("by clock, uptime and kernel it may be the collecting boot: without a stamp that is not decided")
+        return None
+    if len(fitting) != 1:
+        reasons.append(
+            f"{len(fitting)} boots of the ledger fit by clock, uptime and kernel: {names}"
+            if fitting
+            else f"none of the {len(question.ledger)} boots of the ledger fits by clock, uptime and kernel"
+        )
+        return None
+    (boot,) = fitting
+    evidence = (
+        f"ledger: boot {boot.boot_id} began at the time the record's clock and uptime give, and no other did",
+        f"kernel {kernel} in both" if kernel is not None else "the record does not name its kernel",
+    )
+    return Attribution(
+        boot_id=boot.boot_id,
+        method=Method.LEDGER,
+        confidence=Confidence.HIGH if kernel is not None else Confidence.LOW,
+        evidence=evidence,
+    )
+
+
+def _fits(boot: Boot, start: float, uptime: float, kernel: str | None, dump: Dump) -> bool:
+    if kernel is not None and boot.kernel is not None and kernel != boot.kernel:
+        return False
+    version = dump.log.kernel.version
+    if version is not None and boot.version is not None and version != boot.version:
+        return False
+    if boot.last_uptime is not None and uptime < boot.last_uptime - START_SLACK_S:
+        return False  # the boot was alive later than the record's last line
+    if boot.stamped and dump.log.span is not None and boot.first_uptime is not None:
+        first, last = dump.log.span[0] / 1e9, dump.log.span[1] / 1e9
+        if first < boot.first_uptime - START_SLACK_S and boot.first_uptime + START_SLACK_S < last:
+            return False  # its log would bear the stamp
+    return any(abs(start - began) <= START_SLACK_S for began in boot.starts())
+
+
+def _by_elimination(question: Question, reasons: list[str]) -> Attribution | None:
+    zones = [z for z in question.incident.zones if z.type in LIVE_ZONES_OF_PREVIOUS_BOOT]
+    if not zones:
+        reasons.append("no console or pmsg zone, which only the boot before the collecting one can have left")
+        return None
+    ids = [boot.boot_id for boot in question.ledger]
+    if question.collecting_boot not in ids:
+        reasons.append("the collecting boot is not in the ledger, so the one before it is not known")
+        return None
+    before = question.ledger[: ids.index(question.collecting_boot)]
+    if not before:
+        reasons.append("the ledger has no boot before the collecting one")
+        return None
+    boot = before[-1]
+    logs = [log for _, log in question.incident.logs()]
+    uptimes = [log.span[1] / 1e9 for log in logs if log.span is not None]
+    if uptimes and boot.last_uptime is not None and max(uptimes) < boot.last_uptime - START_SLACK_S:
+        reasons.append(
+            f"the last boot in the ledger, {boot.boot_id}, lived longer than this record: another boot was in between"
+        )
+        return None
+    kernels = {log.kernel.release for log in logs} - {None}
+    if boot.kernel is not None and kernels and boot.kernel not in kernels:
+        reasons.append(f"the last boot in the ledger, {boot.boot_id}, ran another kernel: another boot was in between")
+        return None
+    evidence = (
+        f"{zones[0].name} holds the boot before the collecting one; the ledger has {boot.boot_id} there",
+        "a boot in between that died before pstored ran cannot be ruled out",
+    )
+    return Attribution(boot_id=boot.boot_id, method=Method.ELIMINATION, confidence=Confidence.LOW, evidence=evidence)
+
+
+METHODS: tuple[Callable[[Question, list[str]], Attribution | None], ...] = (_by_stamp, _by_ledger, _by_elimination)
+"""The order in which the methods are asked; the journal's comes second."""

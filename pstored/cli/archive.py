@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``export`` and ``verify``: the archive itself."""
+
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import IO
+
+from pstored.archive import Archive, load_json
+from pstored.config import load
+from pstored.errors import ArchiveError, PstoredError
+from pstored.host import Host
+
+
+def _archive(options: Namespace) -> Archive:
+    return Archive(Host(options.root).path(load(options.root).config.archive.path))
+
+
+def export(options: Namespace) -> int:
+    """One tar: the report and texts, the raw records, what each harvest says."""
+    archive = _archive(options)
+    crash_id = archive.find_crash(options.crash)
+    if options.output == "-":
+        _write_tar(archive, crash_id, sys.stdout.buffer)
+        return 0
+    path = options.output or f"pstored-{crash_id}.tar"
+    try:
+        with open(path, "xb") as f:
+            _write_tar(archive, crash_id, f)
+    except FileExistsError:
+        raise PstoredError(f"{path!r} is there already", hint="name another with -o") from None
+    except OSError as e:
+        raise PstoredError(f"cannot write {path!r}: {e.strerror}") from e
+    print(path)
+    return 0
+
+
+def _write_tar(archive: Archive, crash_id: str, out: IO[bytes]) -> None:
+    crash = archive.load_crash(crash_id)
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in _members(archive, crash_id):
+            info = tarfile.TarInfo(f"{crash_id}/{name}")
+            info.size, info.mode = len(data), 0o644
+            tar.addfile(info, io.BytesIO(data))
+        wanted = {(r["harvest_id"], r["name"]) for r in crash["records"]}
+        for harvest_id in crash["collected"]["harvests"]:
+            for member, data in archive.read_records(harvest_id):
+                if (harvest_id, member.name) in wanted:
+                    info = tarfile.TarInfo(f"{crash_id}/records/{harvest_id}/{member.name}")
+                    info.size, info.mtime, info.mode = len(data), member.mtime, 0o444
+                    tar.addfile(info, io.BytesIO(data))
+
+
+def _members(archive: Archive, crash_id: str) -> Iterator[tuple[str, bytes]]:
+    yield from _files(archive.crash_directory(crash_id), "")
+    for harvest_id in archive.load_crash(crash_id)["collected"]["harvests"]:
+        for name, data in _files(archive.harvest_directory(harvest_id), f"records/{harvest_id}."):
+            if name.endswith(".json"):
+                yield name, data
+
+
+def _files(directory: str, prefix: str) -> Iterator[tuple[str, bytes]]:
+    for name in sorted(os.listdir(directory)):
+        if not name.startswith(".") and name != "records.tar":
+            with open(os.path.join(directory, name), "rb") as f:
+                yield prefix + name, f.read()
+
+
+def verify(options: Namespace) -> int:
+    """Every record against its receipt, every text against the report."""
+    archive = _archive(options)
+    problems: list[str] = []
+    records = files = 0
+    for harvest_id in archive.harvest_ids():
+        count, found = _verify_harvest(archive, harvest_id)
+        records += count
+        problems += found
+    crashes = archive.crash_summaries()
+    for summary in crashes:
+        count, found = _verify_crash(archive, summary["id"])
+        files += count
+        problems += found
+    if options.json:
+        facts = {"records": records, "crashes": len(crashes), "files": files, "problems": problems}
+        print(json.dumps({"schema": 1} | facts, indent=2))
+    else:
+        for problem in problems:
+            print(problem)
+        verdict = f"{len(problems)} problems" if problems else "all as written"
+        print(f"{records} records, {len(crashes)} crashes, {files} files: {verdict}")
+    return int(bool(problems))
+
+
+def _verify_harvest(archive: Archive, harvest_id: str) -> tuple[int, list[str]]:
+    problems = []
+    seen = 0
+    try:
+        receipts = {r.name: r for r in archive.load_harvest(harvest_id).receipts}
+        for member, data in archive.read_records(harvest_id):
+            receipt = receipts.pop(member.name, None)
+            seen += 1
+            if receipt is None:
+                problems.append(f"harvest {harvest_id}: record {member.name!r} has no receipt")
+            elif hashlib.sha256(data).hexdigest() != receipt.sha256:
+                problems.append(f"harvest {harvest_id}: record {member.name!r} is not what was archived")
+        problems += [f"harvest {harvest_id}: record {name!r} is missing" for name in receipts]
+    except ArchiveError as e:
+        problems.append(f"harvest {harvest_id}: {e}")
+    return seen, problems
+
+
+def _verify_crash(archive: Archive, crash_id: str) -> tuple[int, list[str]]:
+    directory = archive.crash_directory(crash_id)
+    problems = []
+    try:
+        files = load_json(os.path.join(directory, "crash.json"))["files"]
+    except (ArchiveError, KeyError) as e:
+        return 0, [f"crash {crash_id}: {e}; `pstored analyze --all` makes it again"]
+    for name, facts in files.items():
+        try:
+            with open(os.path.join(directory, os.path.basename(name)), "rb") as f:
+                digest = hashlib.sha256(f.read()).hexdigest()
+        except OSError as e:
+            problems.append(f"crash {crash_id}: {name}: {e.strerror}; `pstored analyze --all` makes it again")
+            continue
+        if digest != facts["sha256"]:
+            problems.append(f"crash {crash_id}: {name} is not what was written; `pstored analyze --all` makes it again")
+    return len(files), problems

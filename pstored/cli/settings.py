@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``check-config`` and ``schema``."""
+
+import json
+from argparse import Namespace
+
+from pstored.config import load
+
+
+def check_config(options: Namespace) -> int:
+    """Strict, where reading is lenient: any problem is exit 78."""
+    loaded = load(options.root, only=options.file)
+    if options.json:
+        tables = {name: table._asdict() for name, table in loaded.config._asdict().items()}
+        document = {"schema": 1, "files": list(loaded.files), "problems": list(loaded.problems), "config": tables}
+        print(json.dumps(document, indent=2))
+        return 78 if loaded.problems else 0
+    for path in loaded.files:
+        print(f"# {path}")
+    if not loaded.files:
+        print("# no configuration file: all defaults")
+    for name, table in loaded.config._asdict().items():
+        print(f"[{name}]")
+        for key, value in table._asdict().items():
+            print(f"# {key} is decided by the circumstances" if value is None else f"{key} = {json.dumps(value)}")
+        print()
+    for problem in loaded.problems:
+        print(f"problem: {problem}")
+    return 78 if loaded.problems else 0
+
+
+def schema(options: Namespace) -> int:  # noqa: ARG001 - as all commands
+    """The JSON Schema of crash.json."""
+    from pstored.report import Report
+
+    print(json.dumps(Report.model_json_schema(by_alias=True), indent=2))
+    return 0

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``list`` and ``show``: what a person asks.  No pydantic here: they must be quick."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+
+from pstored.archive import Archive
+from pstored.config import load
+from pstored.host import Host
+from pstored.render import Style, render_crash, render_list
+
+
+def _archive(options: Namespace) -> Archive:
+    return Archive(Host(options.root).path(load(options.root).config.archive.path))
+
+
+def list(options: Namespace) -> int:  # noqa: A001 - the command's name
+    """One line for each crash."""
+    summaries = _archive(options).crash_summaries()
+    if options.json:
+        print(json.dumps({"schema": 1, "crashes": summaries}, indent=2))
+        return 0
+    if not summaries:
+        print("no crashes in the archive")
+        return 0
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    _page(render_list(summaries, style=_style(), width=width), options)
+    return 0
+
+
+def show(options: Namespace) -> int:
+    """One crash."""
+    archive = _archive(options)
+    crash_id = archive.find_crash(options.crash)
+    crash = archive.load_crash(crash_id)
+    if options.json:
+        print(json.dumps(crash, indent=2))
+        return 0
+    directory = archive.crash_directory(crash_id)
+    texts = {}
+    for name in crash["files"]:
+        try:
+            with open(os.path.join(directory, os.path.basename(name)), "rb") as f:
+                texts[name] = f.read()
+        except OSError as e:
+            crash["notes"].append(f"{name} cannot be read: {e.strerror}; `pstored analyze --all` makes it again")
+    _page(render_crash(crash, texts, directory=directory, style=_style()), options)
+    return 0
+
+
+def _style() -> Style:
+    return Style(color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+
+
+def _page(text: str, options: Namespace) -> None:
+    """Through a pager on a terminal, as systemd's tools do: SYSTEMD_PAGER, PAGER, less."""
+    pager = os.environ.get("SYSTEMD_PAGER", os.environ.get("PAGER", "less"))
+    if options.no_pager or not sys.stdout.isatty() or pager in ("", "cat") or shutil.which(pager.split()[0]) is None:
+        sys.stdout.write(text)
+        return
+    environment = os.environ | {"LESS": os.environ.get("SYSTEMD_LESS", "FRSXMK")}
+    sys.stdout.flush()
+    subprocess.run(pager, shell=True, input=text.encode(errors="backslashreplace"), env=environment, check=False)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration: TOML in ``pstored.conf`` and ``pstored.conf.d/*.conf``.
+
+Files are found the way systemd finds them (UAPI.6, systemd.unit(5)): ``pstored.conf`` from the first of /etc, /run,
+/usr/local/lib, /usr/lib that has one; then the drop-ins of all four, sorted by name across them, the same name in an
+earlier directory masking the later ones, a link to /dev/null masking without a replacement.  Later files win, key by
+key.
+
+Reading never fails: what cannot be used is left out, said in ``problems``, and the defaults stand, so that a broken
+file never stops a harvest.  ``pstored check-config`` is strict.  Without a file nothing is imported to read one.
+"""
+
+import os
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+DIRECTORIES = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
+MAX_FILE = 1 << 20
+"""A configuration of more than 1 MiB is none."""
+
+
+class ErasePolicy(StrEnum):
+    """What may be erased from the store once it is archived."""
+
+    SAFE = "safe"
+    """What erasing cannot hurt; see :mod:`pstored.harvest`."""
+    ALL = "all"
+    """Every record archived, live zones and occupied slots too."""
+    NONE = "none"
+    """Nothing."""
+
+
+class Harvest(NamedTuple):
+    """``[harvest]``: from the store into the archive."""
+
+    store: str = "/sys/fs/pstore"
+    """Where pstorefs is mounted."""
+    erase: ErasePolicy = ErasePolicy.SAFE
+
+
+class Archive(NamedTuple):
+    """``[archive]``: where crashes are kept, and how much of them."""
+
+    path: str = "/var/lib/pstored"
+    allow_volatile: bool = False
+    """Erase from the store even if the archive is on a file system that does not survive a reboot."""
+    max_bytes: int = 512 * 1024 * 1024
+    """Oldest harvests go when the archive is larger; 0 is no limit."""
+    max_harvests: int = 1000
+    """Oldest harvests go when there are more; 0 is no limit."""
+    max_age_days: int = 0
+    """Harvests older than this go; 0 is no limit."""
+
+
+class Boots(NamedTuple):
+    """``[boots]``: how boots are told apart."""
+
+    stamp_prefix: str = "pstored: boot "
+    """What stands before the boot id in the line that marks each boot."""
+
+
+class Journal(NamedTuple):
+    """``[journal]``: the systemd journal as a sink."""
+
+    enabled: bool | None = None
+    """Unset: yes, but not with --root, where the tree is another system's and this host's journal is not its own."""
+    namespace: str = ""
+    """Read entries back from this journal namespace."""
+    max_text_bytes: int = 256 * 1024
+    """The text in the entry is cut to its last so many bytes: journald drops an entry over SystemMaxUse/8 unseen."""
+
+
+class Config(NamedTuple):
+    """All tables."""
+
+    harvest: Harvest = Harvest()
+    archive: Archive = Archive()
+    boots: Boots = Boots()
+    journal: Journal = Journal()
+
+
+class Loaded(NamedTuple):
+    """A configuration, where it came from, and what was wrong there."""
+
+    config: Config
+    files: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def find_files(root: str = "/") -> list[str]:
+    """The files that count, in the order they are applied."""
+    bases = [os.path.join(root, base.lstrip("/")) for base in DIRECTORIES]
+    found = [p for base in bases if os.path.lexists(p := os.path.join(base, "pstored.conf"))][:1]
+    drop_ins: dict[str, str] = {}
+    for base in bases:
+        directory = os.path.join(base, "pstored.conf.d")
+        try:
+            names = os.listdir(directory)
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith(".conf"):
+                drop_ins.setdefault(name, os.path.join(directory, name))
+    found += [drop_ins[name] for name in sorted(drop_ins)]
+    return [path for path in found if os.path.realpath(path) != "/dev/null"]
+
+
+def load(root: str = "/", *, only: str | None = None) -> Loaded:
+    """Read the configuration below *root*, or the one file *only*; never raises."""
+    config = Config()
+    problems: list[str] = []
+    files = [only] if only is not None else find_files(root)
+    for path in files:
+        config = _apply_file(config, path, problems)
+    return Loaded(config, tuple(files), tuple(problems))
+
+
+def _apply_file(config: Config, path: str, problems: list[str]) -> Config:
+    import tomllib
+
+    try:
+        with open(path, "rb") as f:
+            text = f.read(MAX_FILE + 1)
+        if len(text) > MAX_FILE:
+            problems.append(f"{path}: larger than {MAX_FILE} bytes, not read")
+            return config
+        tables = tomllib.loads(text.decode())
+    except OSError as e:
+        problems.append(f"{path}: cannot be read: {e.strerror}")
+        return config
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
+        problems.append(f"{path}: is not TOML, the whole file is left out: {e}")
+        return config
+    for name, table in tables.items():
+        if name not in Config._fields:
+            problems.append(f"{path}: unknown table [{name}]")
+        elif not isinstance(table, dict):
+            problems.append(f"{path}: [{name}] must be a table, not {table!r}")
+        else:
+            config = config._replace(**{name: _apply_table(getattr(config, name), name, table, path, problems)})
+    return config
+
+
+def _apply_table(old: Any, name: str, table: dict[str, object], path: str, problems: list[str]) -> Any:
+    """The table *old* (one of the tuples above) with the keys of *table* that can be used."""
+    new = old
+    for key, value in table.items():
+        if key not in old._fields:
+            problems.append(f"{path}: unknown key {key!r} in [{name}]")
+            continue
+        try:
+            new = new._replace(**{key: _coerce(old.__annotations__[key], value)})
+        except ValueError as e:
+            problems.append(f"{path}: {key!r} in [{name}] must be {e}, not {value!r}; the default stands")
+    return new
+
+
+def _coerce(wanted: Any, value: object) -> object:
+    """*value* as the type *wanted*; ValueError says in words what it must be."""
+    if wanted in (bool, bool | None):
+        if not isinstance(value, bool):
+            raise ValueError("true or false")
+        return value
+    if wanted is int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ValueError("a whole number, 0 or more")
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a string")
+    if wanted is ErasePolicy:
+        if value not in list(ErasePolicy):
+            raise ValueError("one of " + ", ".join(repr(p.value) for p in ErasePolicy))
+        return ErasePolicy(value)
+    return value

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts into dumps: the parts with one reason and count of one boot, in order, gaps named.
+
+The kernel writes part 1 first (the newest text), then the older ones, and gives each part its own time, so parts of
+one dump may carry different seconds; count restarts in every boot, so two boots both have a ``Panic#1``
+(fs/pstore/platform.c, pstore_dump(); kernel-formats 2.4).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from pstored.logs import Log
+from pstored.parse.header import SHUTDOWN_REASONS
+from pstored.parse.record import Record
+
+PART_GAP_NS = 10_000_000_000
+"""Writing one part takes a firmware no longer than this: a part that comes later is of another boot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dump:
+    """One dump."""
+
+    reason: str | None
+    """None for records without a header."""
+    count: int | None
+    backend: str | None
+    records: tuple[Record, ...]
+    """One for each part, oldest text (highest part) first."""
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The part numbers there are, ascending."""
+        return tuple(sorted(r.header.part for r in self.records if r.header is not None))
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Part numbers that must have been there: the gaps below the highest.
+
+        Parts above the highest (older text) leave no trace, and a full store cuts there.
+        """
+        there = set(self.parts)
+        return tuple(p for p in range(1, min(max(there, default=0), MAX_NAMED_PARTS)) if p not in there)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What is broken, with the record's name."""
+        return tuple(f"{r.name}: {d}" for r in self.records for d in r.damage)
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing missing, nothing broken, as far as can be known."""
+        return not self.missing and not self.damage and self.reason is not None
+
+    @property
+    def is_shutdown(self) -> bool:
+        """An orderly end, no crash."""
+        return self.reason in SHUTDOWN_REASONS
+
+    @cached_property
+    def text(self) -> bytes:
+        """The parts' texts, oldest first; where a part is missing, a line of ours says so."""
+        pieces: list[bytes] = []
+        before: int | None = None
+        for record in self.records:
+            part = None if record.header is None else record.header.part
+            if before is not None and part is not None and part < before - 1:
+                pieces.append(gap_line(f"{self.title}: part {_span(part + 1, before - 1)} is missing"))
+            before = part
+            if record.text is not None:
+                pieces.append(record.text)
+                if record.text and not record.text.endswith(b"\n"):
+                    pieces.append(b"\n")
+        return b"".join(pieces)
+
+    @cached_property
+    def log(self) -> Log:
+        """The text as lines."""
+        return Log(self.text)
+
+    @property
+    def title(self) -> str:
+        """``Panic#2``."""
+        return "a dump without header" if self.reason is None else f"{self.reason}#{self.count}"
+
+    @property
+    def time_ns(self) -> int | None:
+        """When part 1, or what there is of the newest, was written: nanoseconds since 1970, crashed boot's clock."""
+        return self.records[-1].time_ns if self.records else None
+
+
+MAX_NAMED_PARTS = 100_000
+"""A part number beyond this is damage; its gaps are not listed one by one."""
+
+
+def gap_line(what: str) -> bytes:
+    """A line of ours within a kernel's text."""
+    return f"--- pstored: {what} ---\n".encode()
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def assemble(records: Iterable[Record]) -> list[Dump]:
+    """Put dmesg records together; every record is in exactly one dump, oldest dump first."""
+    bare: list[Dump] = []
+    groups: dict[tuple[str | None, str, int, int | None], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.header is None:
+            bare.append(Dump(reason=None, count=None, backend=record.backend, records=(record,)))
+        else:
+            key = (record.backend, record.header.reason, record.header.count, record.boot_key)
+            groups[key].append(record)
+    dumps = [
+        Dump(reason=reason, count=count, backend=backend, records=tuple(sorted(run, key=_part, reverse=True)))
+        for (backend, reason, count, _), group in groups.items()
+        for run in _runs(group)
+    ]
+    return sorted(dumps + bare, key=_dump_order)
+
+
+def _part(record: Record) -> int:
+    return 0 if record.header is None else record.header.part
+
+
+def _written(record: Record) -> tuple[int, int, int]:
+    """Sort key: the order in which the crashing kernels wrote."""
+    running_number = record.id if record.boot_key is not None and record.id is not None else 0
+    return (running_number, record.time_ns or 0, _part(record))
+
+
+def _runs(group: list[Record]) -> list[list[Record]]:
+    """Split records of equal reason and count where a new boot begins: parts must go up, without a long pause."""
+    runs: list[list[Record]] = []
+    for record in sorted(group, key=_written):
+        for run in reversed(runs):
+            if _continues(run[-1], record):
+                run.append(record)
+                break
+        else:
+            runs.append([record])
+    return runs
+
+
+def _continues(before: Record, after: Record) -> bool:
+    step = _part(after) - _part(before)
+    if step < 1:
+        return False
+    pause = (after.time_ns or 0) - (before.time_ns or 0)
+    return pause <= PART_GAP_NS * min(step, 100)
+
+
+def _dump_order(dump: Dump) -> tuple[int, int, int]:
+    newest = dump.records[-1]
+    number = newest.id if newest.boot_key is not None and newest.id is not None else 0
+    return (dump.time_ns or 0, number, dump.count or 0)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one module that flushes and renames: what it has written survives a power cut, or was never there.
+
+The order is always: write under a temporary name in the same directory, fsync the file, rename, fsync the directory.
+A name that does not begin with ``.new-`` is therefore whole.  What a killed run leaves behind begins with it, and
+:func:`remove_litter` takes it away.
+
+No fsync can promise more than the disk does: a drive that lies about its cache can still lose what it acknowledged.
+
+Tests and the power-cut runs in ``tests/vm`` follow the order through :mod:`pstored.steps`.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Mapping
+
+from pstored.errors import ArchiveError
+from pstored.steps import step
+
+NEW = ".new-"
+FILE_MODE = 0o640
+DIRECTORY_MODE = 0o750
+
+_HINTS = {
+    errno.ENOSPC: "free some space there, or lower max_bytes in [archive] of pstored.conf",
+    errno.EDQUOT: "raise the disk quota, or lower max_bytes in [archive] of pstored.conf",
+    errno.EROFS: "the file system is read-only: remount it read-write, or fix what made the kernel do so (dmesg)",
+    errno.EACCES: "run as root, or as the owner of the archive",
+    errno.EPERM: "run as root, or as the owner of the archive",
+    errno.EIO: "the disk failed: look at dmesg and at its health",
+}
+
+
+@contextlib.contextmanager
+def archive_errors(doing: str, path: str) -> Iterator[None]:
+    """Turn an OSError of the block into an :class:`ArchiveError` that says what could not be done, where, and why."""
+    try:
+        yield
+    except OSError as e:
+        message = f"cannot {doing} {path!r}: {os.strerror(e.errno) if e.errno else e}"
+        raise ArchiveError(message, hint=_HINTS.get(e.errno or 0)) from e
+
+
+def make_directory(path: str) -> None:
+    """Make *path* and its parents with the archive's mode, whatever the umask; each is durable when this returns."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path) or "."
+    if not os.path.isdir(parent):
+        make_directory(parent)
+    with archive_errors("make the directory", path):
+        step(f"mkdir {path}")
+        with contextlib.suppress(FileExistsError):  # somebody else was faster: as good
+            os.mkdir(path, DIRECTORY_MODE)
+            os.chmod(path, DIRECTORY_MODE)
+        flush_directory(parent)
+
+
+def flush_directory(path: str) -> None:
+    """Make the names in the directory *path* durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        step(f"fsync {path}")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def create(path: str) -> int:
+    """Open a new, empty file for reading and writing; an old one of that name (litter of a killed run) is dropped."""
+    step(f"create {path}")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    os.fchmod(fd, FILE_MODE)
+    return fd
+
+
+def flush(fd: int, path: str) -> None:
+    """Make the bytes behind *fd* durable."""
+    step(f"fsync {path}")
+    os.fsync(fd)
+
+
+def write_flushed(path: str, data: bytes) -> None:
+    """Write a new file and flush it; its name is durable only after :func:`flush_directory`."""
+    fd = create(path)
+    try:
+        step(f"write {path}")
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        flush(fd, path)
+    finally:
+        os.close(fd)
+
+
+def replace_files(directory: str, files: Mapping[str, bytes]) -> None:
+    """Put *files* (name to content) into *directory*, in this order, each whole or not at all; durable on return.
+
+    Raises:
+        ArchiveError: one could not be written; those before it may be there, whole.
+    """
+    with archive_errors("write to", directory):
+        for name, data in files.items():
+            temporary = os.path.join(directory, NEW + name)
+            write_flushed(temporary, data)
+            step(f"rename {directory}/{name}")
+            os.rename(temporary, os.path.join(directory, name))
+        flush_directory(directory)
+
+
+def commit_directory(temporary: str, final: str) -> None:
+    """Give a directory of flushed files its final name; durable on return.  Never overwrites another."""
+    flush_directory(temporary)
+    step(f"rename {final}")
+    os.rename(temporary, final)  # fails on a directory that has files: names are never taken over
+    flush_directory(os.path.dirname(final))
+
+
+def append_line(path: str, line: bytes) -> None:
+    """Append to a *cache*: no flush, a torn line is possible, and readers check each line."""
+    step(f"append {path}")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    try:
+        os.fchmod(fd, FILE_MODE)
+        os.write(fd, line)
+    finally:
+        os.close(fd)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory of plain files; it first gets a temporary name, so that no half of it is ever seen."""
+    parent, name = os.path.split(path)
+    if not name.startswith(NEW):
+        doomed = os.path.join(parent, NEW + name)
+        step(f"rename {doomed}")
+        os.rename(path, doomed)
+        path = doomed
+    for entry in os.scandir(path):
+        step(f"unlink {entry.path}")
+        os.unlink(entry.path)
+    os.rmdir(path)
+
+
+def remove_file(path: str) -> None:
+    """Remove one file, if it is there."""
+    step(f"unlink {path}")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def remove_litter(directory: str) -> int:
+    """Remove what killed runs left in *directory*; the caller holds the archive's lock.  Gives how many."""
+    removed = 0
+    try:
+        entries = [entry for entry in os.scandir(directory) if entry.name.startswith(NEW)]
+    except FileNotFoundError:
+        return 0
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(entry.path)
+        else:
+            remove_file(entry.path)
+        removed += 1
+    return removed

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the running system says of itself: boot, kernel, clock, pstore's parameters, what the archive's disk is.
+
+Every path is below ``root``; what is not there is None.
+"""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+TAINT_DIE = 1 << 7
+"""``D`` in the taint mask: an oops has happened (Documentation/admin-guide/tainted-kernels.rst)."""
+
+MAX_FACT = 64 * 1024
+"""No file read here is longer, but for /proc/self/mountinfo, which is read whole."""
+
+
+class Facts(NamedTuple):
+    """The running system at one moment."""
+
+    boot_id: str | None
+    machine_id: str | None
+    kernel_release: str | None
+    kernel_version: str | None
+    """As ``uname -v``: build number and date."""
+    cmdline: str | None
+    uptime_s: float | None
+    """Seconds since this boot began, time asleep included."""
+    wall_ns: int
+    """Nanoseconds since 1970 by this system's clock, right or wrong."""
+    oops_count: int | None
+    """Oopses since this boot; /sys/kernel/oops_count is there since Linux 6.2 and in later 6.1, 5.15, 5.10."""
+    tainted: int | None
+    backend: str | None
+    """The active pstore backend; None if there is none, or the kernel has no pstore."""
+
+
+class Host:
+    """Reads facts below *root*."""
+
+    def __init__(self, root: str = "/", *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self.root = root
+        self._clock_ns = clock_ns
+
+    def path(self, absolute: str) -> str:
+        """Where *absolute* (``/proc/...``) is below the root."""
+        return os.path.join(self.root, absolute.lstrip("/"))
+
+    def read(self, absolute: str) -> str | None:
+        """A small file's text without its last newline; None if it cannot be read."""
+        try:
+            fd = os.open(self.path(absolute), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return os.read(fd, MAX_FACT).decode(errors="replace").rstrip("\n")
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+
+    def _number(self, absolute: str) -> int | None:
+        text = (self.read(absolute) or "").strip()
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+    def boot_id(self) -> str | None:
+        """The running boot's id, lower case with dashes."""
+        text = (self.read("/proc/sys/kernel/random/boot_id") or "").strip().lower()
+        return text if _UUID.fullmatch(text) else None
+
+    def uptime_s(self) -> float | None:
+        """From /proc/uptime."""
+        first = (self.read("/proc/uptime") or "").split(" ")[0]
+        try:
+            return float(first)
+        except ValueError:
+            return None
+
+    def oops_happened(self) -> bool | None:
+        """Whether this boot has seen an oops; None if the kernel does not say."""
+        if (count := self._number("/sys/kernel/oops_count")) is not None:
+            return count > 0
+        tainted = self._number("/proc/sys/kernel/tainted")
+        return None if tainted is None else bool(tainted & TAINT_DIE)
+
+    def facts(self) -> Facts:
+        """All of it, read now."""
+        backend = self.read("/sys/module/pstore/parameters/backend")
+        return Facts(
+            boot_id=self.boot_id(),
+            machine_id=self.read("/etc/machine-id") or None,
+            kernel_release=self.read("/proc/sys/kernel/osrelease"),
+            kernel_version=self.read("/proc/sys/kernel/version"),
+            cmdline=self.read("/proc/cmdline"),
+            uptime_s=self.uptime_s(),
+            wall_ns=self._clock_ns(),
+            oops_count=self._number("/sys/kernel/oops_count"),
+            tainted=self._number("/proc/sys/kernel/tainted"),
+            backend=None if backend in (None, "", "(null)") else backend,
+        )
+
+    def pstore_parameters(self) -> dict[str, str]:
+        """What sysfs shows of pstore and its backends, e.g. ``{"ramoops.ecc": "1"}`` (kernel-formats 1.8)."""
+        found = {}
+        for module in ("pstore", "ramoops", "efi_pstore", "pstore_blk"):
+            directory = f"/sys/module/{module}/parameters"
+            with contextlib.suppress(OSError):
+                for name in sorted(os.listdir(self.path(directory))):
+                    if (value := self.read(f"{directory}/{name}")) is not None:
+                        found[f"{module}.{name}"] = value
+        if (value := self.read("/sys/module/printk/parameters/always_kmsg_dump")) is not None:
+            found["printk.always_kmsg_dump"] = value
+        return found
+
+    def is_crash_kernel(self) -> bool:
+        """Whether this is the kdump kernel, where nothing must be harvested (kernel-formats 11.4)."""
+        return os.path.exists(self.path("/proc/vmcore"))
+
+
+class Mount(NamedTuple):
+    """One line of mountinfo, as far as it matters here."""
+
+    device: str
+    """``major:minor``."""
+    point: str
+    type: str
+    options: str
+    """Those of the super block."""
+
+
+def mounts() -> list[Mount]:
+    """The mounts of this process, from /proc/self/mountinfo (proc(5)); empty if it cannot be read."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as f:
+            lines = f.read().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        before, dash, after = line.partition(" - ")
+        left, right = before.split(" "), after.split(" ")
+        if dash and len(left) > 4 and len(right) > 2:
+            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), left[4])
+            found.append(Mount(left[2], point, right[0], right[-1]))
+    return found
+
+
+def volatile_reason(path: str) -> str | None:
+    """Why what is written to the directory *path* would not survive a reboot; None if it would.
+
+    Looks at the mount that holds the nearest existing parent.
+    """
+    while not os.path.isdir(path):
+        path = os.path.dirname(path) or "/"
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    all_mounts = mounts()
+    mount = next((m for m in reversed(all_mounts) if m.device == number), None)
+    if mount is None:
+        return None
+    if mount.type in ("tmpfs", "ramfs", "rootfs"):
+        return f"{mount.point!r} is a {mount.type}, which is gone after a reboot"
+    if mount.type == "overlay":
+        upper = next((o[9:] for o in mount.options.split(",") if o.startswith("upperdir=")), None)
+        if upper is None:
+            return None
+        under = max(
+            (m for m in all_mounts if (upper + "/").startswith(m.point.rstrip("/") + "/")),
+            key=lambda m: len(m.point),
+            default=None,
+        )
+        if under is not None and under.type in ("tmpfs", "ramfs", "rootfs"):
+            return f"{mount.point!r} is an overlay on a {under.type}, which is gone after a reboot"
+    return None
+
+
+def free_bytes(path: str) -> int | None:
+    """Free bytes of the file system at *path*; None if it does not say (efivarfs before Linux 6.x shows no blocks)."""
+    with contextlib.suppress(OSError):
+        state = os.statvfs(path)
+        return state.f_bavail * state.f_frsize if state.f_blocks else None
+    return None

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened, from the kernel's own words: kind, one-line title, the function where it struck.
+
+A first, small reader: headers of the reports that end a machine, newest kernels first.  It names what the log says
+and nothing it does not say; a log with no such header shows no crash.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pstored.parse.kmsg import KmsgLine
+
+# Headers of reports, most specific first: kind, pattern.  A log line begins with the pattern, or it is no header.
+_HEADERS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("kasan-uaf", rb"BUG: KASAN: \S*use-after-free\b"),
+        ("kasan-oob", rb"BUG: KASAN: \S*out-of-bounds\b"),
+        ("kasan-other", rb"BUG: KASAN: |KASAN: "),
+        ("kfence", rb"BUG: KFENCE: "),
+        ("kmsan", rb"BUG: KMSAN: "),
+        ("kcsan", rb"BUG: KCSAN: "),
+        ("ubsan", rb"UBSAN: "),
+        ("null-deref", rb"BUG: kernel NULL pointer dereference|BUG: unable to handle kernel NULL pointer dereference"),
+        ("null-deref", rb"Unable to handle kernel NULL pointer dereference|Kernel NULL pointer dereference"),
+        ("paging-fault", rb"BUG: unable to handle (?:kernel paging request|page fault)"),
+        ("paging-fault", rb"Unable to handle kernel (?:paging request|access)|BUG: Unable to handle kernel "),
+        ("stack-overflow", rb"BUG: (?:TASK|IRQ|#DF|#VC\S*|\S+) stack guard page was hit|Insufficient stack space"),
+        ("stack-overflow", rb"Kernel stack overflow"),
+        ("double-fault", rb"(?:PANIC: )?double fault"),
+        ("gpf", rb"general protection fault"),
+        ("divide-error", rb"divide error"),
+        ("invalid-opcode", rb"invalid opcode"),
+        ("soft-lockup", rb"(?:watchdog: )?BUG: soft lockup"),
+        ("hard-lockup", rb"(?:NMI watchdog: |watchdog: )?Watchdog detected hard LOCKUP"),
+        (
+            "rcu-stall",
+            rb"rcu: INFO: rcu_\w+ (?:self-detected stall|detected \w*\s?stall)|INFO: rcu_\w+ .*detected stall",
+        ),
+        ("hung-task", rb"INFO: task \S+ blocked for more than"),
+        ("workqueue-lockup", rb"BUG: workqueue lockup"),
+        ("sleeping-in-atomic", rb"BUG: (?:sleeping function called from invalid context|scheduling while atomic)"),
+        ("spinlock-bug", rb"BUG: spinlock "),
+        ("bad-page", rb"BUG: Bad page "),
+        ("bug-on", rb"kernel BUG at "),
+        ("mce", rb"mce: \[Hardware Error\]: CPU \d+: Machine Check"),
+        ("unhandled-fault", rb"Unhandled fault|Internal error: synchronous external abort|SError Interrupt"),
+        ("oops", rb"Internal error: Oops|Oops(?:: | - )"),
+        ("warning", rb"WARNING: "),
+    )
+)
+_PANIC = re.compile(rb"Kernel panic - not syncing: ([^\n]*)")
+
+# A panic that only says that the report before it was fatal: kernel/panic.c's callers.  With what they stand for
+# where no report is in the log (it was filtered, or is in a part that is missing).
+_TAILS: tuple[tuple[str | None, re.Pattern[bytes]], ...] = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        (None, rb"Fatal exception|panic_on_warn set|kernel: panic_on_warn|Oops: Fatal exception|Fatal hardware error"),
+        ("hung-task", rb"hung_task: blocked tasks"),
+        ("soft-lockup", rb"softlockup: hung tasks"),
+        ("hard-lockup", rb"Hard LOCKUP"),
+        ("rcu-stall", rb"RCU Stall"),
+        ("mce", rb"Fatal (?:local )?machine check|Fatal Machine check|Machine check from unknown source"),
+    )
+)
+_PANIC_KINDS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("sysrq", rb"sysrq triggered crash"),
+        ("oom", rb"Out of memory|System is deadlocked on memory"),
+        ("stack-overflow", rb"kernel stack overflow"),
+    )
+)
+# RIP: 0010:lkdtm_EXCEPTION+0x7/0xf | EIP: f+0x1/0x2 | pc : f+0x1/0x2 | PC is at f+0x1/0x2 | NIP [c000...] f+0x1/0x2
+# | epc : f+0x1/0x2
+_FUNCTION = re.compile(
+    rb"(?:RIP: [0-9a-f]{4}:|EIP: |e?pc : |PC is at |NIP \[[0-9a-f]+\] )(?:\[<[0-9a-f]+>\] )?([A-Za-z_][\w.]*)\+0x"
+)
+_SOURCE = re.compile(rb"(?:WARNING: |BUG: ).* (?:in|at) [^ ]*? ?([A-Za-z_][\w.]*)\+0x")
+_TASK = re.compile(rb"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (.+?) (?:Not tainted|Tainted: |Kdump: )")
+
+LOOK_AHEAD = 60
+"""Lines after a header in which its registers stand: a KASAN report is the longest."""
+
+
+class Severity(StrEnum):
+    """What died of it."""
+
+    PANIC = "panic"
+    """The machine."""
+    OOPS = "oops"
+    """A task; the machine may have gone on."""
+    WARNING = "warning"
+    """Nothing."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The report that tells what ended a boot, or marred it."""
+
+    kind: str
+    """``null-deref``, ``sysrq``, ``panic``, ...; the words of the README's table."""
+    title: str
+    """One line."""
+    severity: Severity
+    function: str | None
+    """Where it struck; None if the log does not say."""
+    comm: str | None
+    pid: int | None
+    cpu: int | None
+    first: int
+    """Index of the report's first line."""
+    last: int
+    """Index behind its last line that we know of: the panic line, or the end of what was looked at."""
+
+
+def find_event(lines: list[KmsgLine]) -> Event | None:
+    """What the log's last panic or report says; None if it shows no crash.
+
+    A warning alone is no crash: the machine went on.
+    """
+    reports = list(_reports(lines))
+    panics = [(i, found[1]) for i, line in enumerate(lines) if (found := _PANIC.match(line.text))]
+    if panics:
+        at, words = panics[-1]
+        return _panic(lines, at, words, [r for r in reports if r[0] < at])
+    crashes = [r for r in reports if r[1] != "warning"]
+    if not crashes:
+        return None
+    at, kind, header = crashes[-1]
+    return _event(lines, kind, header, Severity.OOPS, at, min(len(lines), at + LOOK_AHEAD))
+
+
+def _reports(lines: Iterable[KmsgLine]) -> Iterable[tuple[int, str, bytes]]:
+    """Index, kind and text of each report's header; the ``Oops:`` line that follows a header is no second report."""
+    last = -LOOK_AHEAD
+    for i, line in enumerate(lines):
+        for kind, pattern in _HEADERS:
+            if pattern.match(line.text):
+                if kind != "oops" or i - last > 8:
+                    yield i, kind, line.text
+                last = i
+                break
+
+
+def _panic(lines: list[KmsgLine], at: int, words: bytes, before: list[tuple[int, str, bytes]]) -> Event:
+    for tail_kind, pattern in _TAILS:
+        if not pattern.match(words):
+            continue
+        report = _cause(before, tail_kind)
+        if report is not None:
+            return _event(lines, report[1], report[2], Severity.PANIC, report[0], at + 1)
+        return _event(lines, tail_kind or "panic", b"Kernel panic: " + words, Severity.PANIC, at, at + LOOK_AHEAD)
+    kind = next((k for k, pattern in _PANIC_KINDS if pattern.search(words)), "panic")
+    return _event(lines, kind, b"Kernel panic: " + words, Severity.PANIC, at, at + LOOK_AHEAD)
+
+
+def _cause(before: list[tuple[int, str, bytes]], kind: str | None) -> tuple[int, str, bytes] | None:
+    """The report that a tail belongs to: the last one, of the tail's own kind where it has one."""
+    fitting = [r for r in before if kind is None or r[1] == kind]
+    return fitting[-1] if fitting else None
+
+
+def _event(lines: list[KmsgLine], kind: str, header: bytes, severity: Severity, first: int, last: int) -> Event:
+    last = min(last, len(lines))
+    window = [line.text for line in lines[first : max(last, min(first + LOOK_AHEAD, len(lines)))]]
+    function = None if kind == "sysrq" else _first(_FUNCTION, window[:LOOK_AHEAD]) or _first(_SOURCE, window[:1])
+    task = next((found for text in window if (found := _TASK.search(text))), None)
+    title = header.decode(errors="backslashreplace").strip()
+    if function is not None and function not in title:
+        title += f" in {function}"
+    return Event(
+        kind=kind,
+        title=title,
+        severity=severity,
+        function=function,
+        comm=None if task is None else task[3].decode(errors="backslashreplace"),
+        pid=None if task is None else int(task[2]),
+        cpu=None if task is None else int(task[1]),
+        first=first,
+        last=last,
+    )
+
+
+def _first(pattern: re.Pattern[bytes], texts: list[bytes]) -> str | None:
+    for text in texts:
+        if found := pattern.search(text):
+            return found[1].decode(errors="backslashreplace")
+    return None

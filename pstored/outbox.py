@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is still to be delivered, per sink, on disk; and what has been.
+
+``outbox/<sink>/<crash-id>.json`` is there until the sink has the crash; then ``crashes/<crash-id>/delivered.json``
+says so, and that file is the one thing in a crash's directory that cannot be made again.  Killed between the sink's
+word and ours, a delivery is done again: each sink first looks whether it has the crash already.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pstored import durable
+from pstored.archive import Archive, dump_json, load_json
+from pstored.config import Config
+from pstored.errors import ArchiveError
+
+SCHEMA = 1
+_ENTRY = re.compile(r"([0-9]{8}T[0-9]{6}Z-[0-9a-f]{12})\.json")
+
+
+class Entry(NamedTuple):
+    """One crash that one sink is still to get."""
+
+    sink: str
+    crash_id: str
+    revision: int
+    attempts: int
+    error: str | None
+    """Why the last attempt failed."""
+    refused: bool
+    """The sink said no for good; kept, and not tried again."""
+
+
+def enabled_sinks(config: Config) -> list[str]:
+    """The sinks that are to get each crash; ``[journal] enabled`` is settled by the caller where it was unset."""
+    return ["journal"] if config.journal.enabled else []
+
+
+class Outbox:
+    """The outbox of an archive; the caller holds the archive's lock for everything that writes."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+
+    def put(self, sink: str, crash_id: str, revision: int) -> None:
+        """Have a crash delivered, unless the sink has this revision."""
+        if self.delivered(crash_id).get(sink, {}).get("revision", 0) < revision:
+            self._write(Entry(sink, crash_id, revision, 0, None, False))
+
+    def pending(self, sink: str) -> Iterator[Entry]:
+        """What the sink is still to get, oldest first; entries that cannot be read are begun anew."""
+        directory = os.path.join(self.archive.outbox, sink)
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError:
+            return
+        for name in names:
+            if found := _ENTRY.fullmatch(name):
+                yield self._read(sink, found[1])
+
+    def failed(self, entry: Entry, error: str, *, refused: bool) -> None:
+        """Note that an attempt failed."""
+        self._write(entry._replace(attempts=entry.attempts + 1, error=error, refused=refused))
+
+    def done(self, entry: Entry, receipt: dict[str, Any]) -> None:
+        """Note that the sink has it: first the receipt, durably, then the entry goes."""
+        delivered = self.delivered(entry.crash_id)
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        delivered[entry.sink] = {"revision": entry.revision, "time": when, "receipt": receipt}
+        directory = self.archive.crash_directory(entry.crash_id)
+        durable.replace_files(directory, {"delivered.json": dump_json({"schema": SCHEMA, "sinks": delivered})})
+        self.drop(entry)
+
+    def drop(self, entry: Entry) -> None:
+        """Take the entry out."""
+        with durable.archive_errors("remove from", self.archive.outbox):
+            durable.remove_file(os.path.join(self.archive.outbox, entry.sink, f"{entry.crash_id}.json"))
+
+    def delivered(self, crash_id: str) -> dict[str, dict[str, Any]]:
+        """Sink to what delivered.json says of it."""
+        try:
+            found = load_json(os.path.join(self.archive.crash_directory(crash_id), "delivered.json"))["sinks"]
+        except (ArchiveError, KeyError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _read(self, sink: str, crash_id: str) -> Entry:
+        try:
+            fields = load_json(os.path.join(self.archive.outbox, sink, f"{crash_id}.json"))
+            return Entry(
+                sink,
+                crash_id,
+                int(fields["revision"]),
+                int(fields["attempts"]),
+                fields.get("error"),
+                bool(fields.get("refused")),
+            )
+        except (ArchiveError, KeyError, TypeError, ValueError):
+            return Entry(sink, crash_id, 1, 0, None, False)
+
+    def _write(self, entry: Entry) -> None:
+        directory = os.path.join(self.archive.outbox, entry.sink)
+        durable.make_directory(directory)
+        document = {"schema": SCHEMA} | entry._asdict()
+        durable.replace_files(directory, {f"{entry.crash_id}.json": dump_json(document)})

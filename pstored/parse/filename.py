@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""File names in pstorefs: which type, backend and id a record has, and what the id of a backend tells.
+
+Source: fs/pstore/inode.c, pstore_mkfile(); the ids: drivers/firmware/efi/efi-pstore.c, efi_pstore_write() and
+drivers/firmware/efi/cper.c, cper_next_record_id().
+"""
+
+import re
+from typing import NamedTuple
+
+#   name = type "-" backend ["-" id] [".enc.z"]
+# Types may hold hyphens (powerpc-ofw), backends never do: so the split is from the right.  The id is optional because
+# kernels up to 3.18 wrote console-ramoops.  Vendors add types of their own, so any word is one.
+_NAME = re.compile(
+    r"(?P<type>[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*)-(?P<backend>[A-Za-z_][A-Za-z0-9_]*)"
+    r"(?:-(?P<id>[0-9]{1,20}))?(?P<compressed>\.enc\.z)?",
+    re.ASCII,
+)
+
+MAX_NAME = 255
+"""NAME_MAX; the kernel's own buffer is 64 bytes, so no true name is longer."""
+
+TYPES = frozenset(
+    ("dmesg", "mce", "console", "ftrace", "rtas", "powerpc-ofw", "powerpc-common", "pmsg", "powerpc-opal")
+)
+"""Record types the kernel has words for: pstore_type_names[] in fs/pstore/platform.c."""
+
+
+class RecordName(NamedTuple):
+    """What a file name in pstorefs says."""
+
+    type: str
+    """``dmesg``, ``console``, ...; a word the kernel does not have is passed through."""
+    backend: str
+    """``ramoops``, ``efi`` (up to 6.1), ``efi_pstore``, ``erst``, ``pstore_blk``, ``nvram``, or another."""
+    id: int | None
+    """None on kernels up to 3.18, which wrote none for console and ftrace."""
+    compressed: bool
+    """``.enc.z``: the kernel that shows the record could not decompress it."""
+
+
+def split_record_name(name: str) -> RecordName | None:
+    """Split a file name such as ``dmesg-efi_pstore-179540752201001``; None if it is no record's name."""
+    found = _NAME.fullmatch(name) if len(name) <= MAX_NAME else None
+    if found is None:
+        return None
+    return RecordName(
+        type=found["type"],
+        backend=found["backend"],
+        id=None if found["id"] is None else int(found["id"]),
+        compressed=found["compressed"] is not None,
+    )
+
+
+class EfiId(NamedTuple):
+    """What the id of an EFI record holds, since Linux 3.12."""
+
+    time_s: int
+    """Unix seconds by the clock of the boot that crashed; the parts of one dump may differ."""
+    part: int
+    dump_count: int
+
+
+def split_efi_id(record_id: int) -> EfiId | None:
+    """Undo ``(seconds * 100 + part) * 1000 + count``; None for the bare part numbers of kernels up to 3.11.
+
+    Part numbers of 100 and more run over into the seconds: the header inside the record has the last word.
+    """
+    if record_id < 100_000:
+        return None
+    return EfiId(time_s=record_id // 100_000, part=record_id // 1000 % 100, dump_count=record_id % 1000)
+
+
+def erst_boot_key(record_id: int) -> int | None:
+    """What all ERST records of one boot have in common: the time of its first record; None if the id has no such form.
+
+    High half: Unix seconds of the first record of the boot, low half: a running number.  From 2038 on, bit 63 is set
+    and the time stands 24 bits up.
+    """
+    if record_id >> 63:
+        return (record_id & ~(1 << 63)) >> 24
+    return record_id >> 32 or None

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The archive's limits: bytes, count and age.  Harvests go oldest first; what matters most goes last.
+
+Kept as long as anything else is left to remove: what a sink is still to get, and the first crash of each signature
+(kind and function).  The newest harvest always stays.
+"""
+
+import os
+import time
+from typing import Any, NamedTuple
+
+from pstored import durable
+from pstored.archive import Archive
+from pstored.config import Config
+from pstored.outbox import Outbox, enabled_sinks
+
+
+class _Unit(NamedTuple):
+    """What goes together: harvests that share crashes."""
+
+    harvests: tuple[str, ...]
+    crashes: tuple[str, ...]
+    size: int
+    valued: bool
+
+
+def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> list[str]:
+    """Remove what is over the limits; gives the harvests removed.  The caller holds the archive's lock."""
+    limits = config.archive
+    units = _units(archive, config)
+    count = sum(len(u.harvests) for u in units)
+    size = sum(u.size for u in units)
+    now = (time.time_ns() if wall_ns is None else wall_ns) // 1_000_000_000
+    oldest = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(max(0, now - limits.max_age_days * 86400)))
+    removed: list[str] = []
+    for unit in sorted(units[:-1], key=lambda u: (u.valued, u.harvests)):
+        too_many = bool(limits.max_harvests) and count > limits.max_harvests
+        too_large = bool(limits.max_bytes) and size > limits.max_bytes
+        too_old = bool(limits.max_age_days) and unit.harvests[-1] < oldest and not unit.valued
+        if too_many or too_large or too_old:
+            _remove(archive, unit, config)
+            removed += unit.harvests
+            count -= len(unit.harvests)
+            size -= unit.size
+    return removed
+
+
+def _units(archive: Archive, config: Config) -> list[_Unit]:
+    """All harvests, oldest first, with their crashes."""
+    crashes = archive.crash_summaries()
+    outbox = Outbox(archive)
+    due = {e.crash_id for sink in enabled_sinks(config) for e in outbox.pending(sink)}
+    firsts = _firsts(crashes)
+    owner: dict[str, int] = {}
+    groups: list[tuple[set[str], list[str]]] = []
+    for crash in crashes:
+        harvests = set(crash["harvests"])
+        at = next((owner[h] for h in harvests if h in owner), len(groups))
+        if at == len(groups):
+            groups.append((set(), []))
+        groups[at][0].update(harvests)
+        groups[at][1].append(crash["id"])
+        owner.update(dict.fromkeys(harvests, at))
+    units = [
+        _Unit(tuple(sorted(h)), tuple(c), _size(archive, h, c), bool(due.intersection(c) or firsts.intersection(c)))
+        for h, c in groups
+    ]
+    alone = [h for h in archive.harvest_ids() if h not in owner]
+    units += [_Unit((h,), (), _size(archive, {h}, []), False) for h in alone]
+    return sorted(units, key=lambda u: u.harvests[-1])
+
+
+def _firsts(crashes: list[dict[str, Any]]) -> set[str]:
+    seen: dict[tuple[str, str | None], str] = {}
+    for crash in crashes:
+        seen.setdefault((crash["kind"], crash.get("function")), crash["id"])
+    return set(seen.values())
+
+
+def _size(archive: Archive, harvests: set[str], crashes: list[str]) -> int:
+    directories = [archive.harvest_directory(h) for h in harvests] + [archive.crash_directory(c) for c in crashes]
+    total = 0
+    for directory in directories:
+        try:
+            total += sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(directory))
+        except OSError:
+            continue
+    return total
+
+
+def _remove(archive: Archive, unit: _Unit, config: Config) -> None:
+    """Crashes first: one without its records could not be made again; then the harvests."""
+    with durable.archive_errors("remove from", archive.path):
+        for crash_id in unit.crashes:
+            for sink in enabled_sinks(config):
+                durable.remove_file(os.path.join(archive.outbox, sink, f"{crash_id}.json"))
+            durable.remove_tree(archive.crash_directory(crash_id))
+        for harvest_id in unit.harvests:
+            durable.remove_tree(archive.harvest_directory(harvest_id))

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees: a crash on one line, in a list, on a page.
+
+Takes crash.json and its texts; whatever comes from a record is escaped, so that no record can act on a terminal.
+"""
+
+from typing import Any, NamedTuple
+
+from pstored.oops import find_event
+from pstored.parse.kmsg import KmsgLine, parse_kmsg
+
+EXCERPT = 80
+"""Lines of the kernel's own words on a page; the rest is in the file."""
+TAIL = 15
+"""Lines shown where no report is found in the text."""
+
+
+class Style(NamedTuple):
+    """How to write."""
+
+    color: bool = False
+
+    def bold(self, text: str) -> str:
+        """Strong."""
+        return f"\x1b[1m{text}\x1b[0m" if self.color else text
+
+    def red(self, text: str) -> str:
+        """Alarming."""
+        return f"\x1b[1;31m{text}\x1b[0m" if self.color else text
+
+    def yellow(self, text: str) -> str:
+        """Doubtful."""
+        return f"\x1b[33m{text}\x1b[0m" if self.color else text
+
+    def dim(self, text: str) -> str:
+        """In passing."""
+        return f"\x1b[2m{text}\x1b[0m" if self.color else text
+
+
+def visible(text: bytes | str) -> str:
+    """Text with everything escaped that a terminal would act on; tabs become spaces."""
+    if isinstance(text, bytes):
+        text = text.decode(errors="backslashreplace")
+    text = text.expandtabs()
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _when(wall: str | None, *, doubtful: bool) -> str:
+    """Minutes are enough on a line; a clock that cannot be trusted gets a question mark."""
+    if wall is None:
+        return "time unknown"
+    return wall[:16].replace("T", " ") + ("?" if doubtful else "")
+
+
+def short_line(crash: dict[str, Any]) -> str:
+    """A crash on one line: id, time, boot, what."""
+    boot = crash["boot"]["id"]
+    where = f"boot {boot[:8]}" if boot else "boot unknown"
+    when = _when(crash["time"]["wall"], doubtful=crash["time"]["doubtful"])
+    whole = "" if crash["complete"] else "  (incomplete)"
+    return f"{_short(crash['id'])}  {when}  {where}  {visible(crash['title'])}{whole}"
+
+
+def _short(crash_id: str) -> str:
+    return crash_id.split("-")[1][:8]
+
+
+_COLUMNS = ("ID", "TIME (UTC)", "BOOT", "KERNEL", "BACKEND", "WHOLE", "WHAT HAPPENED")
+
+
+def render_list(summaries: list[dict[str, Any]], *, style: Style = Style(), width: int | None = None) -> str:  # noqa: B008
+    """The table of ``pstored list``; cut to *width* columns, if given."""
+    rows = [_COLUMNS] + [_row(s) for s in summaries]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]
+    lines = []
+    for at, row in enumerate(rows):
+        line = "  ".join([cell.ljust(w) for cell, w in zip(row, widths, strict=False)] + [row[-1]])
+        if width is not None and len(line) > width:
+            line = line[: width - 1] + "…"
+        if at == 0:
+            line = style.dim(line)
+        elif summaries[at - 1]["severity"] == "panic":
+            line = line.replace(row[-1], style.red(row[-1])) if row[-1] in line else line
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _row(s: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        _short(s["id"]),
+        _when(s["time"], doubtful=s["doubtful"]),
+        s["boot"][:8] if s["boot"] else "?",
+        visible(s["kernel"] or "?"),
+        s["backend"] or "?",
+        "yes" if s["complete"] else "no",
+        visible(s["title"]),
+    )
+
+
+def render_crash(crash: dict[str, Any], texts: dict[str, bytes], *, directory: str, style: Style = Style()) -> str:  # noqa: B008
+    """The page of ``pstored show``."""
+    paint = style.red if crash["severity"] == "panic" else style.bold
+    lines = [paint(visible(crash["title"])), ""]
+    lines += [f"{style.dim(name.rjust(9))}  {value}" for name, value in _facts(crash, style)]
+    excerpt = _excerpt(texts)
+    if excerpt:
+        lines += ["", *excerpt]
+    doubts = _doubts(crash)
+    if doubts:
+        lines += ["", style.yellow("Missing or doubtful")]
+        lines += [f"  - {visible(d)}" for d in doubts]
+    lines += ["", style.bold("Files")]
+    lines += [f"  {directory}/{name}  {_size(facts['size'])}" for name, facts in crash["files"].items()]
+    lines.append(f"  {directory}/crash.json")
+    return "\n".join(lines) + "\n"
+
+
+def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
+    boot, time, kernel = crash["boot"], crash["time"], crash["kernel"]
+    if boot["id"] is None:
+        named = style.yellow("cannot be named")
+    else:
+        named = f"{boot['id']} ({boot['confidence']}, by {boot['method']})"
+    facts = [("crash", crash["id"] + (f", revision {crash['revision']}" if crash["revision"] > 1 else ""))]
+    facts += [("boot", named)]
+    facts += [("", style.dim(visible(e))) for e in boot["evidence"][:3]]
+    when = "unknown" if time["wall"] is None else time["wall"].replace("T", " ").replace("Z", " UTC")
+    if time["doubtful"] and time["wall"] is not None:
+        when += style.yellow(" (doubtful)")
+    if time["uptime_s"] is not None:
+        when += f", {_duration(time['uptime_s'])} into that boot"
+    facts += [("when", when)]
+    facts += [("kernel", visible(kernel["release"] or "unknown"))]
+    if kernel["hardware"]:
+        facts += [("machine", visible(kernel["hardware"]))]
+    if crash["comm"] is not None:
+        facts += [("task", f"{visible(crash['comm'])}, pid {crash['pid']}")]
+    facts += [("dumps", ", ".join(_dump(d) for d in crash["dumps"]) or "none: this is told by other records")]
+    facts += [("records", _records(crash))]
+    collected = crash["collected"]
+    facts += [("collected", f"{collected['time']} on boot {collected['boot_id'] or 'unknown'}")]
+    return facts
+
+
+def _dump(dump: dict[str, Any]) -> str:
+    name = "dump without header" if dump["reason"] is None else f"{dump['reason']}#{dump['count']}"
+    parts = len(dump["parts"])
+    text = f"{name} ({parts} part{'s' * (parts != 1)}, {dump['lines']} lines"
+    if dump["missing"]:
+        text += f", {len(dump['missing'])} MISSING"
+    return text + (", DAMAGED)" if dump["damage"] else ")")
+
+
+def _records(crash: dict[str, Any]) -> str:
+    records = crash["records"]
+    erased = sum(r["erased"] is True for r in records)
+    text = f"{len(records)} from {crash['backend']}, {erased} erased from the store"
+    packed = sorted({r["compression"] for r in records if r["compression"]})
+    if packed:
+        text += f"; unpacked here: {', '.join(packed)}"
+    corrected = sum(r["ecc"]["corrected_bytes"] for r in records if r["ecc"])
+    if corrected:
+        text += f"; ECC corrected {corrected} bytes"
+    return text
+
+
+def _excerpt(texts: dict[str, bytes]) -> list[str]:
+    """The kernel's own words: the report, or the last lines."""
+    for name in ("dmesg.txt", "console.txt"):
+        lines = list(parse_kmsg(texts.get(name, b"")))
+        if not lines:
+            continue
+        event = find_event(lines)
+        if event is None:
+            return [_line(line) for line in lines[-TAIL:]]
+        chosen = lines[event.first : event.last]
+        shown = [_line(line) for line in chosen[:EXCERPT]]
+        if len(chosen) > EXCERPT:
+            shown.append(f"({len(chosen) - EXCERPT} lines more in {name})")
+        return shown
+    mce = texts.get("mce.txt")
+    return [] if mce is None else [visible(line) for line in mce.decode(errors="backslashreplace").splitlines()]
+
+
+def _line(line: KmsgLine) -> str:
+    text = visible(line.text)
+    if line.time_ns is None:
+        return f"  {text}"
+    seconds, rest = divmod(line.time_ns, 1_000_000_000)
+    return f"  [{seconds:5d}.{rest // 1000:06d}] {text}"
+
+
+def _doubts(crash: dict[str, Any]) -> list[str]:
+    """Everything that is not as it should be; nothing that is merely worth knowing."""
+    found: list[str] = []
+    if crash["boot"]["id"] is None:
+        found.append("the boot that crashed cannot be named: " + "; ".join(crash["boot"]["evidence"]))
+    elif crash["boot"]["confidence"] == "low":
+        found.append("the boot is a guess: " + "; ".join(crash["boot"]["evidence"]))
+    if crash["time"]["why"]:
+        found.append(f"time: {crash['time']['why']}")
+    for dump in crash["dumps"]:
+        name = "the dump" if dump["reason"] is None else f"{dump['reason']}#{dump['count']}"
+        if dump["missing"]:
+            found.append(f"{name}: missing: part {_numbers(dump['missing'])}")
+        found += [f"{name}: {d}" for d in dump["damage"]]
+    left: dict[str, list[str]] = {}
+    for record in crash["records"]:
+        if record["erased"] is not True and record["why"]:
+            left.setdefault(record["why"], []).append(record["name"])
+    found += [f"still in the store: {_names(names)}: {why}" for why, names in left.items()]
+    found += crash["notes"]
+    return found
+
+
+def _numbers(numbers: list[int]) -> str:
+    """``3, 5 to 7``."""
+    spans: list[list[int]] = []
+    for n in numbers:
+        if spans and n == spans[-1][1] + 1:
+            spans[-1][1] = n
+        else:
+            spans.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in spans)
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{hours} h" if hours < 48 else f"{days} days"
+
+
+def _size(size: int) -> str:
+    return f"{size} bytes" if size < 10_000 else f"{size / 1000:.0f} kB"

@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``crash.json``, schema 1: what others read.  Built from an incident, an event and an attribution.
+
+Nothing in it depends on when it was made: the analysis of the same archive gives the same report.
+"""
+
+import re
+from calendar import timegm
+from datetime import UTC, datetime
+from time import strptime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pstored.boots import Attribution, Confidence, Method
+from pstored.dumps import Dump, gap_line
+from pstored.incidents import Incident
+from pstored.oops import Event, Severity, find_event
+from pstored.parse.record import Record
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BootReport(_Model):
+    """Which boot crashed."""
+
+    id: str | None = Field(description="boot id, as in /proc/sys/kernel/random/boot_id; null if it cannot be named")
+    method: Method
+    confidence: Confidence
+    evidence: list[str] = Field(description="how the id was found out, or why not; one sentence each")
+
+
+class CollectedReport(_Model):
+    """The collection."""
+
+    boot_id: str | None = Field(description="the boot that collected")
+    time: str | None = Field(description="UTC, ISO 8601, by the collecting boot's clock")
+    harvest_id: str = Field(description="the harvest that brought the first of this crash")
+    harvests: list[str] = Field(description="all harvests with records of this crash")
+
+
+class TimeReport(_Model):
+    """When it crashed."""
+
+    wall: str | None = Field(description="UTC, ISO 8601, by the crashed boot's clock")
+    uptime_s: float | None = Field(description="seconds since that boot began, at the last line")
+    doubtful: bool
+    why: str | None = Field(description="why the wall time is doubtful or absent")
+
+
+class KernelReport(_Model):
+    """The kernel that crashed; null is what its log does not say."""
+
+    release: str | None
+    banner: str | None
+    cmdline: str | None
+    hardware: str | None
+
+
+class DumpReport(_Model):
+    """One dump of the kernel log."""
+
+    reason: str | None = Field(description="Panic, Oops, Emergency, ...; null if the record has no header")
+    count: int | None = Field(description="dumps since that boot began, this one included")
+    parts: list[int] = Field(description="parts there are; part 1 is the newest text")
+    missing: list[int] = Field(description="parts that must have been there")
+    complete: bool
+    lines: int
+    damage: list[str]
+
+
+class EccReport(_Model):
+    """What ECC found in the record's zone."""
+
+    corrected_bytes: int
+    unrecoverable_blocks: int
+
+
+class RecordReport(_Model):
+    """One record, as the kernel showed it."""
+
+    name: str
+    type: str
+    size: int
+    sha256: str
+    harvest_id: str
+    compression: str | None = Field(description="the algorithm, if the record had to be unpacked")
+    ecc: EccReport | None
+    erased: bool | None = Field(description="whether it was erased from the store; null if that is not known")
+    why: str | None = Field(description="why, or why not")
+
+
+class FileReport(_Model):
+    """A file beside crash.json."""
+
+    size: int
+    sha256: str
+
+
+class Report(_Model):
+    """A crash: what happened to one boot."""
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    id: str
+    revision: int = Field(description="from 1; goes up when a later harvest brings another dump of the same boot")
+    title: str
+    kind: str
+    severity: Severity
+    function: str | None
+    comm: str | None
+    pid: int | None
+    boot: BootReport
+    collected: CollectedReport
+    time: TimeReport
+    kernel: KernelReport
+    machine_id: str | None
+    backend: str | None
+    dumps: list[DumpReport]
+    records: list[RecordReport]
+    files: dict[str, FileReport]
+    complete: bool = Field(description="no part missing, nothing damaged")
+    notes: list[str] = Field(description="what else is to be known; and why a field above is null")
+    summary: dict[str, Any] = Field(description="the line of `pstored list`")
+
+
+# -- is it a crash, and which
+
+
+def find_crash(incident: Incident) -> Event | None:
+    """What ended the boot: from its last dump that tells, else its console, else its machine check; None: no crash."""
+    fatal = [d for d in incident.dumps if not d.is_shutdown]
+    for dump in reversed(fatal):
+        event = find_event(dump.log.lines)
+        if event is not None and (dump.reason is None or _agrees(dump, event)):
+            return event
+    for name, log in incident.logs():
+        if name.startswith("console") and (event := find_event(log.lines)) is not None:
+            return event
+    for record in incident.zones:
+        if record.type == "mce":
+            return _plain_event("mce", record.summary or "machine check record that cannot be read", Severity.PANIC)
+    if fatal:
+        return _unexplained(fatal[-1])
+    return None
+
+
+def _agrees(dump: Dump, event: Event) -> bool:
+    """Whether the event can be what the dump was made for: a Panic dump is for a panic."""
+    return dump.reason != "Panic" or event.severity is Severity.PANIC
+
+
+def _unexplained(dump: Dump) -> Event | None:
+    if dump.reason is None:
+        if any(r.text is None for r in dump.records):
+            return _plain_event("other", "a kernel dump that cannot be unpacked", Severity.UNKNOWN)
+        return None
+    if dump.reason == "Emergency":
+        return _plain_event("reboot", "emergency restart", Severity.UNKNOWN)
+    severity = {"Panic": Severity.PANIC, "Oops": Severity.OOPS}.get(dump.reason, Severity.UNKNOWN)
+    kind = {"Panic": "panic", "Oops": "oops"}.get(dump.reason, "other")
+    return _plain_event(kind, f"{dump.reason}, but the text that says why is not there", severity)
+
+
+def _plain_event(kind: str, title: str, severity: Severity) -> Event:
+    return Event(
+        kind=kind, title=title, severity=severity, function=None, comm=None, pid=None, cpu=None, first=0, last=0
+    )
+
+
+# -- texts
+
+
+def texts(incident: Incident) -> dict[str, bytes]:
+    """What a person reads: file name to text, only those there are."""
+    found = {"dmesg.txt": merge(incident.dumps)}
+    for kind in ("console", "pmsg", "ftrace", "mce"):
+        found[f"{kind}.txt"] = b"".join(incident.texts(kind))
+    return {name: text for name, text in found.items() if text}
+
+
+def merge(dumps: list[Dump]) -> bytes:
+    """The dumps of one boot as one log: what two share stands once; where they do not meet, a line of ours says so."""
+    merged = b""
+    for dump in dumps:
+        text = dump.text
+        if not merged or merged in text:
+            merged = text
+        elif text not in merged:
+            shared = _overlap(merged, text)
+            if shared == 0:
+                merged += gap_line(f"{dump.title}: what was logged before this, if anything, is not in the store")
+            merged += text[shared:]
+    return merged
+
+
+def _overlap(older: bytes, newer: bytes) -> int:
+    """How many bytes at the beginning of *newer* are the end of *older*."""
+    first_line = newer[: newer.find(b"\n") + 1]
+    if not first_line:
+        return 0
+    at = older.find(first_line)
+    while at >= 0:
+        if newer.startswith(older[at:]):
+            return len(older) - at
+        at = older.find(first_line, at + 1)
+    return 0
+
+
+# -- the report
+
+
+def build(
+    *,
+    crash_id: str,
+    revision: int,
+    order: int,
+    incident: Incident,
+    event: Event,
+    boot: Attribution,
+    harvests: list[dict[str, Any]],
+    erased: dict[tuple[str, str], dict[str, Any]],
+    files: dict[str, FileReport],
+) -> Report:
+    """Put a report together.
+
+    Args:
+        crash_id: its id, kept from the first revision on.
+        revision: from 1.
+        order: its place among the crashes of the same harvest.
+        incident: the records.
+        event: what happened.
+        boot: to which boot.
+        harvests: harvest.json of all harvests involved, oldest first.
+        erased: (harvest id, record name) to what erased.json says.
+        files: the texts beside the report.
+    """
+    notes: list[str] = []
+    kernel = _kernel(incident, notes)
+    time = _time(incident, kernel.banner, harvests[0], notes)
+    records = sorted(incident.records(), key=lambda r: (r.type != "dmesg", r.type, r.name))
+    for record in records:
+        notes += [f"{record.name}: {text}" for text in record.notes]
+        if record.type != "dmesg":
+            notes += [f"{record.name}: {text}" for text in record.damage]
+    backends = sorted({r.backend for r in records if r.backend is not None})
+    if len(backends) > 1:
+        notes.append(f"records from several backends: {', '.join(backends)}")
+    dumps = [_dump(d) for d in incident.dumps]
+    complete = all(d.complete for d in dumps) and not any(r.damage for r in records)
+    title = _one_line(event.title)
+    if harvests[0].get("machine_id") is None:
+        notes.append("machine_id: there is no /etc/machine-id")
+    summary = {
+        "time": time.wall,
+        "doubtful": time.doubtful,
+        "boot": boot.boot_id,
+        "method": boot.method,
+        "kernel": kernel.release,
+        "title": title,
+        "kind": event.kind,
+        "severity": event.severity,
+        "function": event.function,
+        "backend": backends[0] if backends else None,
+        "complete": complete,
+        "order": order,
+        "revision": revision,
+        "harvests": [h["id"] for h in harvests],
+    }
+    return Report(
+        schema=1,
+        id=crash_id,
+        revision=revision,
+        title=title,
+        kind=event.kind,
+        severity=event.severity,
+        function=event.function,
+        comm=event.comm,
+        pid=event.pid,
+        boot=BootReport(id=boot.boot_id, method=boot.method, confidence=boot.confidence, evidence=list(boot.evidence)),
+        collected=CollectedReport(
+            boot_id=harvests[0].get("boot_id"),
+            time=harvests[0].get("time"),
+            harvest_id=harvests[0]["id"],
+            harvests=[h["id"] for h in harvests],
+        ),
+        time=time,
+        kernel=kernel,
+        machine_id=harvests[0].get("machine_id"),
+        backend=backends[0] if backends else None,
+        dumps=dumps,
+        records=[_record(r, erased.get((r.harvest_id, r.name))) for r in records],
+        files=files,
+        complete=complete,
+        notes=notes,
+        summary=summary,
+    )
+
+
+def _dump(dump: Dump) -> DumpReport:
+    return DumpReport(
+        reason=dump.reason,
+        count=dump.count,
+        parts=list(dump.parts),
+        missing=list(dump.missing),
+        complete=dump.is_complete,
+        lines=len(dump.log.lines),
+        damage=list(dump.damage),
+    )
+
+
+def _record(record: Record, erased: dict[str, Any] | None) -> RecordReport:
+    return RecordReport(
+        name=record.name,
+        type=record.type,
+        size=record.size,
+        sha256=record.sha256,
+        harvest_id=record.harvest_id,
+        compression=record.compression,
+        ecc=None if record.ecc is None else EccReport(**record.ecc._asdict()),
+        erased=None if erased is None else erased.get("outcome") == "erased",
+        why="the harvest ended before it was noted" if erased is None else erased.get("why"),
+    )
+
+
+def _kernel(incident: Incident, notes: list[str]) -> KernelReport:
+    found = [log.kernel for _, log in incident.logs()]
+
+    def first(field: str) -> str | None:
+        value = next((v for k in found if (v := getattr(k, field)) is not None), None)
+        if value is None:
+            notes.append(f"kernel.{field}: the records do not hold that line")
+        return value
+
+    return KernelReport(
+        release=first("release"), banner=first("banner"), cmdline=first("cmdline"), hardware=first("hardware")
+    )
+
+
+def _time(incident: Incident, banner: str | None, harvest: dict[str, Any], notes: list[str]) -> TimeReport:
+    spans = [log.span[1] for _, log in incident.logs() if log.span is not None]
+    uptime = max(spans) / 1e9 if spans else None
+    if uptime is None:
+        notes.append("time.uptime_s: no line in the records has a timestamp")
+    walls = [d.time_ns for d in incident.dumps if d.time_ns is not None and not d.is_shutdown]
+    if not walls:
+        return TimeReport(
+            wall=None,
+            uptime_s=uptime,
+            doubtful=True,
+            why="these records carry no time of their own, only their mount's",
+        )
+    wall_ns = max(walls)
+    why = _doubt(wall_ns, banner, harvest.get("time_ns"))
+    return TimeReport(wall=_iso(wall_ns), uptime_s=uptime, doubtful=why is not None, why=why)
+
+
+EARLIEST_S = 1_262_304_000
+"""2010-01-01: no kernel with pstore is older, so no clock that is right says less."""
+
+
+def _doubt(wall_ns: int, banner: str | None, collected_ns: int | None) -> str | None:
+    built = build_time_s(banner or "")
+    if wall_ns // 10**9 < (built or EARLIEST_S):
+        what = "the kernel that crashed was built" if built else "there was a kernel with pstore"
+        return f"the clock of the boot that crashed was wrong: it showed a time before {what}"
+    if collected_ns is not None and wall_ns > collected_ns + 5 * 10**9:
+        return "by the collecting boot's clock this time is still to come: one of the two clocks was wrong"
+    return None
+
+
+# #1 SMP PREEMPT_DYNAMIC Mon Nov 23 04:07:06 UTC 2026 | ... Debian 6.1.192-1 (2026-11-20)
+_BUILT_LONG = re.compile(r"([A-Z][a-z]{2}) +(\d{1,2}) (\d\d:\d\d:\d\d) (?:[A-Z]{2,5} )?(\d{4})\b")
+_BUILT_DEBIAN = re.compile(r"\((\d{4}-\d\d-\d\d)\)")
+
+
+def build_time_s(banner: str) -> int | None:
+    """The earliest moment at which the kernel can have been built, Unix seconds; None if its banner does not say."""
+    for pattern, form in ((_BUILT_LONG, "%b %d %H:%M:%S %Y"), (_BUILT_DEBIAN, "%Y-%m-%d")):
+        if found := pattern.search(banner):
+            try:
+                # the earliest moment it can mean: some builders do not use UTC
+                return timegm(strptime(" ".join(found.groups()), form)) - 14 * 3600
+            except ValueError:
+                continue
+    return None
+
+
+def _iso(time_ns: int) -> str:
+    try:
+        when = datetime.fromtimestamp(time_ns // 10**9, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"@{time_ns // 10**9}"
+    return when.strftime("%Y-%m-%dT%H:%M:%S") + f".{time_ns % 10**9 // 1000:06d}Z"
+
+
+def _one_line(text: str) -> str:
+    """Titles come from records: one line, nothing that a terminal acts on."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:300]

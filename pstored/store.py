@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pstorefs as a directory: list it, read a record, erase a record.  Knows nothing of what the bytes mean.
+
+What the kernel does here (fs/pstore/inode.c): files are 0444 in a directory 0750; ``st_size`` lies for ftrace, so a
+record is read to its end; only lookup and unlink exist; unlink is the backend's erase, whose failure it hides.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+
+from pstored.errors import StoreError
+from pstored.parse.ecc import MAX_NOTICE, split_ecc_notice
+from pstored.steps import step
+
+CHUNK = 256 * 1024
+"""Records are read in pieces of this size, so memory does not depend on theirs."""
+
+
+class RecordReadError(Exception):
+    """One record cannot be read; the store's other records can."""
+
+    def __init__(self, why: str, *, vanished: bool = False) -> None:
+        super().__init__(why)
+        self.vanished = vanished
+
+
+class Digest:
+    """The digests of a record, taken piece by piece: of all its bytes, and of them without the ECC notice."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.error: str | None = None
+        """Why reading ended early, if it did."""
+        self._all = hashlib.sha256()
+        self._content = hashlib.sha256()
+        self._tail = b""  # held back from _content: it may turn out to be the notice
+
+    def update(self, piece: bytes) -> None:
+        """Take the next piece in."""
+        self.size += len(piece)
+        self._all.update(piece)
+        held = self._tail + piece
+        self._content.update(held[:-MAX_NOTICE])
+        self._tail = held[-MAX_NOTICE:]
+
+    def sha256(self) -> str:
+        """Hexadecimal, of the record as it is."""
+        return self._all.hexdigest()
+
+    def content_sha256(self) -> str:
+        """Hexadecimal, without the ECC notice, which may change from mount to mount."""
+        content = self._content.copy()
+        content.update(split_ecc_notice(self._tail)[0])
+        return content.hexdigest()
+
+
+class Store:
+    """One pstore directory."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def names(self) -> list[str]:
+        """The entries, sorted; none if there is no such directory (no kernel support, or not mounted).
+
+        Raises:
+            StoreError: it may not be read.
+        """
+        try:
+            return sorted(os.listdir(self.path))
+        except FileNotFoundError:
+            return []
+        except OSError as e:
+            denied = e.errno in (errno.EACCES, errno.EPERM)
+            raise StoreError(
+                f"cannot list {self.path!r}: {os.strerror(e.errno or 0)}",
+                permission=denied,
+                hint="run as root: the kernel shows crash records to nobody else" if denied else None,
+            ) from e
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The record's bytes to the end, in pieces.
+
+        Raises:
+            RecordReadError: it vanished, is no plain file, or the kernel fails to read it.
+        """
+        try:
+            # O_NONBLOCK: a directory given by --root may hold FIFOs, whose opening would block
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(os.path.join(self.path, name), flags)
+        except FileNotFoundError:
+            raise RecordReadError("vanished before it was read", vanished=True) from None
+        except OSError as e:
+            if e.errno == errno.ELOOP:
+                raise RecordReadError("is a symbolic link, not a record") from e
+            raise RecordReadError(f"cannot be opened: {os.strerror(e.errno or 0)}") from e
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise RecordReadError("is not a plain file, so not a record")
+            while piece := os.read(fd, CHUNK):
+                yield piece
+        except OSError as e:
+            raise RecordReadError(f"cannot be read: {os.strerror(e.errno or 0)}") from e
+        finally:
+            os.close(fd)
+
+    def mtime_ns(self, name: str) -> int:
+        """The record's time, in nanoseconds since 1970: the crash's for dmesg, the mount's for live zones."""
+        try:
+            return os.stat(os.path.join(self.path, name), follow_symlinks=False).st_mtime_ns
+        except OSError:
+            return 0
+
+    def digest(self, name: str, *, sink: Callable[[bytes], object] | None = None) -> Digest:
+        """Read the record to its end, or to where reading fails, and give its digests; each piece goes to *sink*, too.
+
+        Raises:
+            RecordReadError: not a byte of it can be read.
+        """
+        digest = Digest()
+        pieces = self.read(name)
+        while True:
+            try:
+                piece = next(pieces, None)
+            except RecordReadError as e:
+                if digest.size == 0:
+                    raise
+                digest.error = f"{e}, after {digest.size} bytes"
+                return digest
+            if piece is None:
+                return digest
+            digest.update(piece)
+            if sink is not None:
+                sink(piece)
+
+    def erase(self, name: str) -> None:
+        """Unlink: the backend's erase.
+
+        Raises:
+            OSError: as unlink(2); EPERM also if the backend cannot erase, ENOENT if somebody was faster.
+        """
+        step(f"erase {name}")
+        os.unlink(os.path.join(self.path, name))
