@@ -16,9 +16,7 @@ _BANNER = re.compile(rb"Linux version (\S+) [^\n]*?(#\d+[^\n]*)")
 # CPU: 1 PID: 83 Comm: init Tainted: G      D            6.1.192-pstorelab #1
 _OOPS_RELEASE = re.compile(rb"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: [^\n]*? (\d+\.\d+\S*) (#\d+[^\n]*)")
 _CMDLINE = re.compile(rb"(?:Kernel command line|Command line): ([^\n]*)")
-_HARDWARE = re.compile(
-    rb"Hardware name: ([^\n]*)|DMI: ([^\n]*)|Machine model: ([^\n]*)|OF: fdt: Machine model: ([^\n]*)"
-)
+_HARDWARE = re.compile(rb"(?:Hardware name|DMI|Machine model): ([^\n]*)")
 
 SAME = 0.95
 """Of the shorter log's lines in the overlap, so many are in the other, too: one boot (consoles lose a line or two)."""

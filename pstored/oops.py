@@ -47,7 +47,8 @@ _HEADERS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
         ("bug-on", rb"kernel BUG at "),
         ("mce", rb"mce: \[Hardware Error\]: CPU \d+: Machine Check"),
         ("unhandled-fault", rb"Unhandled fault|Internal error: synchronous external abort|SError Interrupt"),
-        ("oops", rb"Internal error: Oops|Oops(?:: | - )"),
+        # x86's die(): the trap's name, error code, how many-th: "int3: 0000 [#1] SMP"
+        ("oops", rb"Internal error: Oops|Oops(?:: | - )|[A-Za-z][\w -]{2,40}: [0-9a-f]{4} \[#\d+\]"),
         ("warning", rb"WARNING: "),
     )
 )

@@ -111,6 +111,9 @@ def render_crash(crash: dict[str, Any], texts: dict[str, bytes], *, directory: s
     if doubts:
         lines += ["", style.yellow("Missing or doubtful")]
         lines += [f"  - {visible(d)}" for d in doubts]
+    if crash["notes"]:
+        lines += ["", style.dim("Notes")]
+        lines += [style.dim(f"  - {visible(note)}") for note in crash["notes"]]
     lines += ["", style.bold("Files")]
     lines += [f"  {directory}/{name}  {_size(facts['size'])}" for name, facts in crash["files"].items()]
     lines.append(f"  {directory}/crash.json")
@@ -126,7 +129,8 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
     facts = [("crash", crash["id"] + (f", revision {crash['revision']}" if crash["revision"] > 1 else ""))]
     facts += [("boot", named)]
     facts += [("", style.dim(visible(e))) for e in boot["evidence"][:3]]
-    when = "unknown" if time["wall"] is None else time["wall"].replace("T", " ").replace("Z", " UTC")
+    when = "unknown" if time["wall"] is None else time["wall"].replace("T", " ").replace(".000000", "")
+    when = when.replace("Z", " UTC")
     if time["doubtful"] and time["wall"] is not None:
         when += style.yellow(" (doubtful)")
     if time["uptime_s"] is not None:
@@ -137,7 +141,8 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
         facts += [("machine", visible(kernel["hardware"]))]
     if crash["comm"] is not None:
         facts += [("task", f"{visible(crash['comm'])}, pid {crash['pid']}")]
-    facts += [("dumps", ", ".join(_dump(d) for d in crash["dumps"]) or "none: this is told by other records")]
+    dumps = [_dump(d) for d in crash["dumps"]] or ["none: this is told by other records"]
+    facts += [("dumps" if at == 0 else "", text) for at, text in enumerate(dumps)]
     facts += [("records", _records(crash))]
     collected = crash["collected"]
     facts += [("collected", f"{collected['time']} on boot {collected['boot_id'] or 'unknown'}")]
@@ -150,13 +155,16 @@ def _dump(dump: dict[str, Any]) -> str:
     text = f"{name} ({parts} part{'s' * (parts != 1)}, {dump['lines']} lines"
     if dump["missing"]:
         text += f", {len(dump['missing'])} MISSING"
-    return text + (", DAMAGED)" if dump["damage"] else ")")
+    text += ", DAMAGED)" if dump["damage"] else ")"
+    return text + (f": {visible(dump['title'])}" if dump["title"] else "")
 
 
 def _records(crash: dict[str, Any]) -> str:
     records = crash["records"]
     erased = sum(r["erased"] is True for r in records)
-    text = f"{len(records)} from {crash['backend']}, {erased} erased from the store"
+    live = sum(r["outcome"] == "live" for r in records)
+    text = f"{len(records)} from {crash['backend']}: {erased} erased from the store"
+    text += f", {live} left that renew themselves at boot" if live else ""
     packed = sorted({r["compression"] for r in records if r["compression"]})
     if packed:
         text += f"; unpacked here: {', '.join(packed)}"
@@ -208,10 +216,9 @@ def _doubts(crash: dict[str, Any]) -> list[str]:
         found += [f"{name}: {d}" for d in dump["damage"]]
     left: dict[str, list[str]] = {}
     for record in crash["records"]:
-        if record["erased"] is not True and record["why"]:
+        if record["outcome"] not in ("erased", "live") and record["why"]:
             left.setdefault(record["why"], []).append(record["name"])
-    found += [f"still in the store: {_names(names)}: {why}" for why, names in left.items()]
-    found += crash["notes"]
+    found += [f"perhaps still in the store: {_names(names)}: {why}" for why, names in left.items()]
     return found
 
 

@@ -6,6 +6,7 @@ Nothing in it depends on when it was made: the analysis of the same archive give
 
 import re
 from calendar import timegm
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import strptime
 from typing import Any, Literal
@@ -64,6 +65,7 @@ class DumpReport(_Model):
 
     reason: str | None = Field(description="Panic, Oops, Emergency, ...; null if the record has no header")
     count: int | None = Field(description="dumps since that boot began, this one included")
+    title: str | None = Field(description="what its text tells of, in one line")
     parts: list[int] = Field(description="parts there are; part 1 is the newest text")
     missing: list[int] = Field(description="parts that must have been there")
     complete: bool
@@ -89,6 +91,7 @@ class RecordReport(_Model):
     compression: str | None = Field(description="the algorithm, if the record had to be unpacked")
     ecc: EccReport | None
     erased: bool | None = Field(description="whether it was erased from the store; null if that is not known")
+    outcome: str | None = Field(description="erased, live, kept, deferred, changed, failed, unreadable or vanished")
     why: str | None = Field(description="why, or why not")
 
 
@@ -134,7 +137,7 @@ def find_crash(incident: Incident) -> Event | None:
     for dump in reversed(fatal):
         event = find_event(dump.log.lines)
         if event is not None and (dump.reason is None or _agrees(dump, event)):
-            return event
+            return _told_by_mce(event, incident)
     for name, log in incident.logs():
         if name.startswith("console") and (event := find_event(log.lines)) is not None:
             return event
@@ -144,6 +147,12 @@ def find_crash(incident: Incident) -> Event | None:
     if fatal:
         return _unexplained(fatal[-1])
     return None
+
+
+def _told_by_mce(event: Event, incident: Incident) -> Event:
+    """A machine check's own record says more than the line the kernel printed of it."""
+    summaries = [r.summary for r in incident.zones if r.type == "mce" and r.summary]
+    return replace(event, title=summaries[0]) if event.kind == "mce" and summaries else event
 
 
 def _agrees(dump: Dump, event: Event) -> bool:
@@ -302,6 +311,7 @@ def _dump(dump: Dump) -> DumpReport:
     return DumpReport(
         reason=dump.reason,
         count=dump.count,
+        title=None if (event := find_event(dump.log.lines)) is None else _one_line(event.title),
         parts=list(dump.parts),
         missing=list(dump.missing),
         complete=dump.is_complete,
@@ -320,6 +330,7 @@ def _record(record: Record, erased: dict[str, Any] | None) -> RecordReport:
         compression=record.compression,
         ecc=None if record.ecc is None else EccReport(**record.ecc._asdict()),
         erased=None if erased is None else erased.get("outcome") == "erased",
+        outcome=None if erased is None else erased.get("outcome"),
         why="the harvest ended before it was noted" if erased is None else erased.get("why"),
     )
 
@@ -339,8 +350,7 @@ def _kernel(incident: Incident, notes: list[str]) -> KernelReport:
 
 
 def _time(incident: Incident, banner: str | None, harvest: dict[str, Any], notes: list[str]) -> TimeReport:
-    spans = [log.span[1] for _, log in incident.logs() if log.span is not None]
-    uptime = max(spans) / 1e9 if spans else None
+    uptime = _uptime_s(incident)
     if uptime is None:
         notes.append("time.uptime_s: no line in the records has a timestamp")
     walls = [d.time_ns for d in incident.dumps if d.time_ns is not None and not d.is_shutdown]
@@ -354,6 +364,13 @@ def _time(incident: Incident, banner: str | None, harvest: dict[str, Any], notes
     wall_ns = max(walls)
     why = _doubt(wall_ns, banner, harvest.get("time_ns"))
     return TimeReport(wall=_iso(wall_ns), uptime_s=uptime, doubtful=why is not None, why=why)
+
+
+def _uptime_s(incident: Incident) -> float | None:
+    """How long the boot had lived: the last line of its last dump; without one, the last line of its console."""
+    logs = [d.log for d in incident.dumps if not d.is_shutdown] or [log for _, log in incident.logs()]
+    spans = [log.span[1] for log in logs if log.span is not None]
+    return max(spans) / 1e9 if spans else None
 
 
 EARLIEST_S = 1_262_304_000

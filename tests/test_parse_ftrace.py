@@ -200,6 +200,13 @@ def test_a_real_trace_shown_late() -> None:
     assert trace.dropped == shown.count(b"\n") - len(records) + 1
 
 
+def test_thumb_keeps_one_bit_for_the_cpu() -> None:
+    """Thumb instructions are two bytes, so bit 1 of ip belongs to the address, not to the CPU."""
+    records = [(ip + 2 * (n % 2), parent, n, cpu) for ip, parent, n, cpu in some_records(0xC0100000)]
+    trace = parse_ftrace_text(THUMB.show(THUMB.zone(records) + CLEAN))
+    assert [(c.ip - c.cpu, c.parent_ip, c.counter, c.cpu) for c in trace.calls] == records[1:]
+
+
 def test_a_notice_in_step_costs_only_its_own_rows() -> None:
     """48 bytes of notice are two rows; the others keep their symbols."""
     shown = LP64.show(LP64.zone(some_records(0xFFFFFFFF81000000))).replace(b"  0xffffffff81", b"  name_81")

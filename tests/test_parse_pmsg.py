@@ -211,6 +211,13 @@ def test_a_damaged_header_costs_one_message(broken: bytes) -> None:
     assert pmsg.damage == (f"{len(broken)} bytes of no message skipped: cut by the ring's start, or damaged",)
 
 
+def test_a_false_header_does_not_hide_the_next_message() -> None:
+    """What looks like a header and is none costs one byte, even if a message begins inside of it."""
+    pmsg = parse_pmsg(b"l" + bytes(7) + THREE[0])
+    assert [m.tag for m in pmsg.messages] == [b"one"]
+    assert pmsg.skipped == 8
+
+
 def test_the_largest_message() -> None:
     """4068 bytes of payload behind the priority are the most that liblog takes."""
     whole = frame(b"\x04" + b"a" * 4068)

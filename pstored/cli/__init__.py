@@ -95,9 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("collect", "collect", "harvest, analyze and deliver, once: what to run after a reboot")
     add("harvest", "collect", "take what is in the store into the archive, durably, then clear the store of it")
     analyze = add("analyze", "collect", "find the crashes in what was harvested")
-    analyze.add_argument(
-        "--all", action="store_true", help="do all harvests anew, e.g. with new extras"
-    )
+    analyze.add_argument("--all", action="store_true", help="do all harvests anew, e.g. with new extras")
     add("deliver", "collect", "give crashes to the sinks that do not have them yet")
     add("stamp", "collect", "write the running boot's id into its kernel log, so that a crash can be told to be its")
 

@@ -57,6 +57,7 @@ class _Draft:
     text: bytes | None = None
     summary: str | None = None
     time_ns: int | None = None
+    ecc: EccNotice | None = None
     damage: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -104,7 +105,7 @@ def decode_record(
         time_ns=_time(draft, record_name, mtime_ns),
         boot_key=_boot_key(record_name),
         compression=draft.compression,
-        ecc=ecc,
+        ecc=ecc or draft.ecc,
         header=draft.header,
         text=draft.text,
         summary=draft.summary,
@@ -175,6 +176,7 @@ def _pmsg(draft: _Draft) -> None:
 def _ftrace(draft: _Draft) -> None:
     ftrace = parse_ftrace_text(draft.content)
     draft.text = ftrace.text
+    draft.ecc = ftrace.ecc  # kernels up to 6.12 show the notice as rows
     draft.damage += ftrace.damage
 
 
