@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: all demo test lint clean
+.PHONY: all demo test bench lint clean
 
 all: $(VENV)/.ready
 
@@ -23,6 +23,11 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	.ci/apt systemd util-linux
 	$(VENV)/bin/pytest
+
+# Ratios between whole processes, against the budgets; not part of the tests, since a busy machine would fail them.
+bench: $(VENV)/.ready
+	.ci/apt systemd
+	$(VENV)/bin/python tests/benchmarks/bench.py
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

@@ -23,7 +23,9 @@ def demo() -> int:
         root = Path(name)
         capture = load(CAPTURE)
         records = populate_root(root, capture)
-        (root / "etc/pstored.conf").write_text(f'[boots]\nstamp_prefix = "{STAMP_PREFIX}"\n', encoding="ascii")
+        # the capture's stamp is the lab's; and a demo may run where /tmp is a tmpfs
+        settings = f'[boots]\nstamp_prefix = "{STAMP_PREFIX}"\n[archive]\nallow_volatile = true\n'
+        (root / "etc/pstored.conf").write_text(settings, encoding="ascii")
         count = len(list(records.iterdir()))
         print(f"{count} records of a real crash in {records}:\n{capture.what}", flush=True)
         return _run_all(root)

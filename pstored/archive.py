@@ -32,7 +32,7 @@ import os
 import re
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pstored import durable
@@ -106,14 +106,14 @@ def _seconds(stamp: str) -> int:
 class Index:
     """A cache over a directory of entries: one JSON line for each, ``{"id": ..., ...}``; the last line of an id counts.
 
-    Appended to without a flush, so a power cut may tear or lose lines: whoever reads it calls :meth:`heal` first.
+    Appended to without a flush, so a power cut may tear or lose lines: :class:`Archive` makes again what is missing.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def lines(self) -> dict[str, bytes]:
-        """Id to line; torn lines are left out."""
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """Id to entry; torn lines are left out."""
         try:
             with open(self.path, "rb") as f:
                 data = f.read()
@@ -121,9 +121,12 @@ class Index:
             return {}
         found = {}
         for line in data.split(b"\n"):
-            # {"id": "20261123T045102Z-0123456789ab", ... }
-            if line.startswith(b'{"id": "') and line.endswith(b"}"):
-                found[line[8:37].decode(errors="replace")] = line
+            try:
+                entry = json.loads(line) if line else None
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(entry, dict) and isinstance(entry.get("id"), str):
+                found[entry["id"]] = entry
         return found
 
     def add(self, entry: dict[str, object]) -> None:
@@ -131,11 +134,11 @@ class Index:
         with contextlib.suppress(OSError):
             durable.append_line(self.path, json.dumps(entry).encode() + b"\n")
 
-    def replace(self, lines: Iterable[bytes]) -> None:
+    def replace(self, entries: Iterable[dict[str, Any]]) -> None:
         """Write the whole cache anew."""
         with contextlib.suppress(ArchiveError):
             directory, name = os.path.split(self.path)
-            durable.replace_files(directory, {name: b"".join(line + b"\n" for line in lines)})
+            durable.replace_files(directory, {name: b"".join(json.dumps(e).encode() + b"\n" for e in entries)})
 
 
 class Archive:
@@ -225,10 +228,10 @@ class Archive:
 
     def known_keys(self) -> dict[str, str]:
         """Record key to the harvest that has it."""
-        lines = self._healed(self._harvest_index, self.harvest_ids(), self._harvest_entry)
+        entries = self._healed(self._harvest_index, self.harvest_ids(), self._harvest_entry)
         found: dict[str, str] = {}
-        for harvest_id, line in lines.items():
-            for key in json.loads(line)["keys"]:
+        for harvest_id, entry in entries.items():
+            for key in entry["keys"]:
                 found[key] = harvest_id  # the newest: an older one may have been damaged, and archived anew
         return found
 
@@ -259,10 +262,8 @@ class Archive:
 
     def crash_summaries(self) -> list[dict[str, Any]]:
         """One summary a crash (the fields of ``pstored list``), in order of collection."""
-        ids = [i for i in _ids(self.crashes) if os.path.exists(os.path.join(self.crashes, i, "crash.json"))]
-        lines = self._healed(self._crash_index, ids, self._crash_entry)
-        found = [json.loads(line) for line in lines.values()]
-        return sorted(found, key=lambda s: (s["id"][:16], s.get("order", 0), s["id"]))
+        found = self._healed(self._crash_index, _ids(self.crashes), self._crash_entry).values()
+        return sorted(found, key=lambda s: (s["id"][:16], s["order"], s["id"]))
 
     def add_crash_summary(self, summary: dict[str, object]) -> None:
         """Put a crash's line, ``id`` first, into the cache."""
@@ -304,28 +305,22 @@ class Archive:
 
     # -- caches
 
-    def _healed(self, index: Index, ids: list[str], make: Any) -> dict[str, bytes]:
-        """The index's lines for exactly *ids*; what it lacks is made from the files, and written back if we may."""
-        lines = index.lines()
-        wanted = set(ids)
-        missing = [i for i in ids if i not in lines or not _is_object(lines[i])]
-        gone = [i for i in lines if i not in wanted]
-        for i in gone:
-            del lines[i]
-        for i in missing:
-            lines.pop(i, None)
-            if (entry := make(i)) is not None:
-                lines[i] = json.dumps(entry).encode()
-        if (missing or gone) and os.access(self.path, os.W_OK):
-            index.replace(lines.values())
-        return lines
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+    def _healed(
+        self, index: Index, ids: list[str], make: Callable[[str], dict[str, Any] | None]
+    ) -> dict[str, dict[str, Any]]:
+        """The index's entries for exactly *ids*; what it lacks is made from the files, and written back if we may."""
+        cached = index.entries()
+        found: dict[str, dict[str, Any]] = {}
+        made = False
+        for entry_id in ids:
+            entry = cached.get(entry_id)
+            if entry is None and (entry := make(entry_id)) is not None:
+                made = True
+            if entry is not None:
+                found[entry_id] = entry
+        if (made or len(cached) > len(found)) and os.access(self.path, os.W_OK):
+            index.replace(found.values())
+        return found
 
 
 def _ids(directory: str) -> list[str]:

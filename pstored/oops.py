@@ -85,6 +85,14 @@ _TASK = re.compile(rb"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (.+?) (?:Not tai
 
 LOOK_AHEAD = 60
 """Lines after a header in which its registers stand: a KASAN report is the longest."""
+LONGEST = 200
+"""A report without an end line is taken to have no more lines than this."""
+_END = re.compile(rb"---\[ end (?:trace|Kernel panic)")
+
+# Trap lines that follow a header ("kernel BUG at ...", "BUG: kernel NULL pointer ...") and belong to it.
+_FOLLOWERS = frozenset(("oops", "invalid-opcode"))
+FOLLOWS_WITHIN = 8
+"""Lines between a header and such a line."""
 
 
 class Severity(StrEnum):
@@ -124,16 +132,25 @@ def find_event(lines: list[KmsgLine]) -> Event | None:
 
     A warning alone is no crash: the machine went on.
     """
-    reports = list(_reports(lines))
+    events = find_events(lines)
+    return events[-1] if events else None
+
+
+def find_events(lines: list[KmsgLine]) -> list[Event]:
+    """All that the log tells of, in order; a panic that only says "fatal" is one with the report before it."""
+    reports = [r for r in _reports(lines) if r[1] != "warning"]
     panics = [(i, found[1]) for i, line in enumerate(lines) if (found := _PANIC.match(line.text))]
-    if panics:
-        at, words = panics[-1]
-        return _panic(lines, at, words, [r for r in reports if r[0] < at])
-    crashes = [r for r in reports if r[1] != "warning"]
-    if not crashes:
-        return None
-    at, kind, header = crashes[-1]
-    return _event(lines, kind, header, Severity.OOPS, at, min(len(lines), at + LOOK_AHEAD))
+    if not panics:
+        return [_report(lines, r) for r in reports]
+    at, words = panics[-1]
+    fatal = _panic(lines, at, words, [r for r in _reports(lines) if r[0] < at])
+    return [_report(lines, r) for r in reports if r[0] < fatal.first] + [fatal]
+
+
+def _report(lines: list[KmsgLine], report: tuple[int, str, bytes]) -> Event:
+    at, kind, header = report
+    end = next((i + 1 for i in range(at, min(at + LONGEST, len(lines))) if _END.match(lines[i].text)), at + LOOK_AHEAD)
+    return _event(lines, kind, header, Severity.OOPS, at, end)
 
 
 def _reports(lines: Iterable[KmsgLine]) -> Iterable[tuple[int, str, bytes]]:
@@ -142,7 +159,7 @@ def _reports(lines: Iterable[KmsgLine]) -> Iterable[tuple[int, str, bytes]]:
     for i, line in enumerate(lines):
         for kind, pattern in _HEADERS:
             if pattern.match(line.text):
-                if kind != "oops" or i - last > 8:
+                if kind not in _FOLLOWERS or i - last > FOLLOWS_WITHIN:
                     yield i, kind, line.text
                 last = i
                 break

@@ -6,11 +6,13 @@ Takes crash.json and its texts; whatever comes from a record is escaped, so that
 
 from typing import Any, NamedTuple
 
-from pstored.oops import find_event
+from pstored.oops import Event, find_events
 from pstored.parse.kmsg import KmsgLine, parse_kmsg
 
 EXCERPT = 80
 """Lines of the kernel's own words on a page; the rest is in the file."""
+BEFORE = 40
+"""Lines of the report before it, if there is one: an oops that came before the panic."""
 TAIL = 15
 """Lines shown where no report is found in the text."""
 
@@ -180,16 +182,21 @@ def _excerpt(texts: dict[str, bytes]) -> list[str]:
         lines = list(parse_kmsg(texts.get(name, b"")))
         if not lines:
             continue
-        event = find_event(lines)
-        if event is None:
+        events = find_events(lines)[-2:]
+        if not events:
             return [_line(line) for line in lines[-TAIL:]]
-        chosen = lines[event.first : event.last]
-        shown = [_line(line) for line in chosen[:EXCERPT]]
-        if len(chosen) > EXCERPT:
-            shown.append(f"({len(chosen) - EXCERPT} lines more in {name})")
-        return shown
+        before = [line for event in events[:-1] for line in _event_lines(lines, event, name, BEFORE)]
+        return [*before, *([""] if before else []), *_event_lines(lines, events[-1], name, EXCERPT)]
     mce = texts.get("mce.txt")
     return [] if mce is None else [visible(line) for line in mce.decode(errors="backslashreplace").splitlines()]
+
+
+def _event_lines(lines: list[KmsgLine], event: Event, name: str, limit: int) -> list[str]:
+    chosen = lines[event.first : event.last]
+    shown = [_line(line) for line in chosen[:limit]]
+    if len(chosen) > limit:
+        shown.append(f"  ({len(chosen) - limit} lines more in {name})")
+    return shown
 
 
 def _line(line: KmsgLine) -> str:

@@ -2,7 +2,6 @@
 """The command line: arguments, and errors into exit statuses.  What each command does is imported when it runs."""
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -29,7 +28,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; gives the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments, argparse.Namespace(root="/"))
-    _set_up_logging()
+    if options.function != "harvest":  # it logs nothing, and must start quickly
+        _set_up_logging()
     steps.trace_from_environment()
     command = getattr(import_module(f"pstored.cli.{options.module}"), options.function)
     try:
@@ -50,17 +50,16 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _set_up_logging() -> None:
+    import logging
+
     level = os.environ.get("SYSTEMD_LOG_LEVEL", "warning").upper()
     level = {"WARN": "WARNING", "ERR": "ERROR", "NOTICE": "INFO", "CRIT": "CRITICAL"}.get(level, level)
     known = level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter())
-    logging.basicConfig(level=level if known else "WARNING", handlers=[handler])
-
-
-class _Formatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+    for number, name in ((30, "warning"), (40, "error")):
+        logging.addLevelName(number, name)
+    logging.basicConfig(
+        level=getattr(logging, level) if known else logging.WARNING, format="%(levelname)s: %(message)s"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

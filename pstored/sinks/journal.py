@@ -10,7 +10,7 @@ from pstored import journald
 from pstored.config import Journal
 from pstored.errors import SinkError
 
-MESSAGE_ID = "c1f0a8e2a5d94d0c9b7f3f2b8c0d6e51"
+MESSAGE_ID = "eb9e49196125491e9e564cd5d430164f"
 """A kernel crash was collected (sd_id128 of our own)."""
 
 _PRIORITIES = {"panic": "2", "oops": "3", "warning": "4"}
