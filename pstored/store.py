@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from pstored.errors import StoreError
 from pstored.parse.ecc import MAX_NOTICE, split_ecc_notice
+from pstored.parse.filename import split_record_name
 from pstored.steps import step
 
 CHUNK = 256 * 1024
@@ -55,6 +56,13 @@ class Digest:
         content = self._content.copy()
         content.update(split_ecc_notice(self._tail)[0])
         return content.hexdigest()
+
+
+def record_key(name: str, digest: Digest) -> str:
+    """A record's identity: type, backend, content.  Names come again (ramoops slots), times change (remount)."""
+    record = split_record_name(name)
+    owner = f"{record.type}-{record.backend}" if record is not None else name
+    return f"{owner}:{digest.content_sha256()}" + (":partial" if digest.error is not None else "")
 
 
 class Store:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pstored.archive import Archive
 from pstored.config import Config, load
+from pstored.erase import Outcome
 from pstored.errors import ArchiveError, StoreError
-from pstored.harvest import NOTHING, Outcome, Pass
+from pstored.harvest import NOTHING, Pass
 from pstored.harvest import harvest as do_harvest
 from pstored.host import Host
 

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle: the records of one pass in one tar with one receipt each, durable in four flushes, read back.
+
+However many records there are: the tar, harvest.json, their directory, its parent.
+"""
+
+import os
+import tarfile
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
+
+from pstored import durable
+from pstored.archive import Archive, Harvest, Receipt, dump_json, make_id
+from pstored.errors import ArchiveError
+from pstored.store import CHUNK, Digest, RecordReadError, Store, record_key
+
+
+def write_bundle(
+    archive: Archive,
+    store: Store,
+    names: Sequence[str],
+    *,
+    wall_ns: int,
+    describe: Callable[[str, list[Receipt]], dict[str, object]],
+    unreadable: Callable[[str, RecordReadError], None],
+) -> Harvest | None:
+    """Archive the records *names*; None if none of them can be read any more.
+
+    Args:
+        archive: where; the caller holds its lock.
+        store: where from.
+        names: what.
+        wall_ns: for the id.
+        describe: gives harvest.json, from the id and the receipts.
+        unreadable: told of each record that cannot be read.
+
+    Raises:
+        OSError, ArchiveError: it cannot be written; what is there of it is litter.
+    """
+    temporary = os.path.join(archive.harvests, durable.NEW + "harvest")
+    os.mkdir(temporary, durable.DIRECTORY_MODE)
+    os.chmod(temporary, durable.DIRECTORY_MODE)
+    receipts = _write_tar(os.path.join(temporary, "records.tar"), store, names, unreadable)
+    if not receipts:  # all vanished in between
+        durable.remove_tree(temporary)
+        return None
+    ids = archive.harvest_ids()
+    digests = (f"{r.name} {r.sha256}" for r in receipts)
+    harvest_id = make_id(digests, wall_ns=wall_ns, after=ids[-1] if ids else None)
+    facts = describe(harvest_id, receipts)
+    durable.write_flushed(os.path.join(temporary, "harvest.json"), dump_json(facts))
+    durable.commit_directory(temporary, archive.harvest_directory(harvest_id))
+    return Harvest(harvest_id, facts, tuple(receipts))
+
+
+def _write_tar(
+    path: str, store: Store, names: Sequence[str], unreadable: Callable[[str, RecordReadError], None]
+) -> list[Receipt]:
+    receipts = []
+    fd = durable.create(path)
+    try:
+        with open(fd, "wb", closefd=False) as tar:
+            for name in names:
+                at = tar.tell()
+                try:
+                    receipts.append(_add_member(tar, store, name))
+                except RecordReadError as e:
+                    tar.seek(at)
+                    tar.truncate()
+                    unreadable(name, e)
+            tar.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar
+        durable.flush(fd, path)
+    finally:
+        os.close(fd)
+    return receipts
+
+
+def _add_member(tar: BinaryIO, store: Store, name: str) -> Receipt:
+    """Copy one record behind what is there.  Its size is known only at its end, so the header is written last."""
+    info = tarfile.TarInfo(name)
+    info.mode = 0o444
+    mtime_ns = store.mtime_ns(name)
+    info.mtime = mtime_ns / 1_000_000_000  # a fraction goes into a pax header; harvest.json has it exactly
+    at = tar.tell()
+    header_size = len(_header(info))
+    tar.write(bytes(header_size))
+    digest = store.digest(name, sink=tar.write)
+    tar.write(bytes(-digest.size % tarfile.BLOCKSIZE))
+    end = tar.tell()
+    info.size = digest.size
+    header = _header(info)
+    if len(header) != header_size:
+        raise ArchiveError(f"record {name!r} of {digest.size} bytes does not fit into a tar")
+    tar.seek(at)
+    tar.write(header)
+    tar.seek(end)
+    return Receipt(
+        name=name,
+        size=digest.size,
+        sha256=digest.sha256(),
+        content_sha256=digest.content_sha256(),
+        key=record_key(name, digest),
+        mtime_ns=mtime_ns,
+        error=digest.error,
+    )
+
+
+def read_back(archive: Archive, bundle: Harvest) -> None:
+    """Compare what is on the disk with the receipts.
+
+    Raises:
+        ArchiveError: it differs.
+    """
+    path = os.path.join(archive.harvest_directory(bundle.id), "records.tar")
+    problem = None
+    try:
+        if archive.load_harvest(bundle.id).receipts != bundle.receipts:
+            problem = "harvest.json has other receipts"
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(fd, "rb") as f:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # from the disk, not from memory, if the kernel likes
+            with tarfile.open(fileobj=f, mode="r:") as tar:
+                problem = problem or _compare(tar, bundle.receipts)
+    except (OSError, tarfile.TarError, ArchiveError) as e:
+        problem = str(e)
+    if problem is not None:
+        raise ArchiveError(
+            f"{path!r} does not read back as written: {problem}",
+            hint="nothing was erased from the store; check the disk",
+        )
+
+
+def _header(info: tarfile.TarInfo) -> bytes:
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _compare(tar: tarfile.TarFile, receipts: tuple[Receipt, ...]) -> str | None:
+    """The first difference between a tar and its receipts, in words."""
+    for receipt in receipts:
+        member = tar.next()
+        if member is None or member.name != receipt.name:
+            return f"record {receipt.name!r} is not where it should be"
+        file = tar.extractfile(member)
+        digest = Digest()
+        while file is not None and (piece := file.read(CHUNK)):
+            digest.update(piece)
+        if (digest.size, digest.sha256()) != (receipt.size, receipt.sha256):
+            return f"record {receipt.name!r} differs"
+    return None if tar.next() is None else "there is more than was written"
