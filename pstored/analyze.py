@@ -18,6 +18,7 @@ from pstored.archive import SCHEMA, Archive, dump_json
 from pstored.archive import Harvest as Bundle
 from pstored.boots import Attribution, Boot, Question, attribute, format_ledger, parse_ledger, see_boot
 from pstored.config import Config
+from pstored.crash import find_crash, texts
 from pstored.dumps import assemble
 from pstored.errors import ArchiveError
 from pstored.host import Facts
@@ -25,7 +26,7 @@ from pstored.incidents import Incident, group
 from pstored.oops import Event
 from pstored.outbox import Outbox, enabled_sinks
 from pstored.parse.record import Record, decode_record
-from pstored.report import FileReport, Report, build, find_crash, texts
+from pstored.report import FileReport, Report, build
 
 logger = logging.getLogger(__name__)
 LEDGER = "boots.jsonl"

@@ -6,7 +6,6 @@ Nothing in it depends on when it was made: the analysis of the same archive give
 
 import re
 from calendar import timegm
-from dataclasses import replace
 from datetime import UTC, datetime
 from time import strptime
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pstored.boots import Attribution, Confidence, Method
-from pstored.dumps import Dump, gap_line
+from pstored.dumps import Dump
 from pstored.incidents import Incident
 from pstored.oops import Event, Severity, find_event
 from pstored.parse.record import Record
@@ -126,95 +125,6 @@ class Report(_Model):
     complete: bool = Field(description="no part missing, nothing damaged")
     notes: list[str] = Field(description="what else is to be known; and why a field above is null")
     summary: dict[str, Any] = Field(description="the line of `pstored list`")
-
-
-# -- is it a crash, and which
-
-
-def find_crash(incident: Incident) -> Event | None:
-    """What ended the boot: from its last dump that tells, else its console, else its machine check; None: no crash."""
-    fatal = [d for d in incident.dumps if not d.is_shutdown]
-    for dump in reversed(fatal):
-        event = find_event(dump.log.lines)
-        if event is not None and (dump.reason is None or _agrees(dump, event)):
-            return _told_by_mce(event, incident)
-    for name, log in incident.logs():
-        if name.startswith("console") and (event := find_event(log.lines)) is not None:
-            return event
-    for record in incident.zones:
-        if record.type == "mce":
-            return _plain_event("mce", record.summary or "machine check record that cannot be read", Severity.PANIC)
-    if fatal:
-        return _unexplained(fatal[-1])
-    return None
-
-
-def _told_by_mce(event: Event, incident: Incident) -> Event:
-    """A machine check's own record says more than the line the kernel printed of it."""
-    summaries = [r.summary for r in incident.zones if r.type == "mce" and r.summary]
-    return replace(event, title=summaries[0]) if event.kind == "mce" and summaries else event
-
-
-def _agrees(dump: Dump, event: Event) -> bool:
-    """Whether the event can be what the dump was made for: a Panic dump is for a panic."""
-    return dump.reason != "Panic" or event.severity is Severity.PANIC
-
-
-def _unexplained(dump: Dump) -> Event | None:
-    if dump.reason is None:
-        if any(r.text is None for r in dump.records):
-            return _plain_event("other", "a kernel dump that cannot be unpacked", Severity.UNKNOWN)
-        return None
-    if dump.reason == "Emergency":
-        return _plain_event("reboot", "emergency restart", Severity.UNKNOWN)
-    severity = {"Panic": Severity.PANIC, "Oops": Severity.OOPS}.get(dump.reason, Severity.UNKNOWN)
-    kind = {"Panic": "panic", "Oops": "oops"}.get(dump.reason, "other")
-    return _plain_event(kind, f"{dump.reason}, but the text that says why is not there", severity)
-
-
-def _plain_event(kind: str, title: str, severity: Severity) -> Event:
-    return Event(
-        kind=kind, title=title, severity=severity, function=None, comm=None, pid=None, cpu=None, first=0, last=0
-    )
-
-
-# -- texts
-
-
-def texts(incident: Incident) -> dict[str, bytes]:
-    """What a person reads: file name to text, only those there are."""
-    found = {"dmesg.txt": merge(incident.dumps)}
-    for kind in ("console", "pmsg", "ftrace", "mce"):
-        found[f"{kind}.txt"] = b"".join(incident.texts(kind))
-    return {name: text for name, text in found.items() if text}
-
-
-def merge(dumps: list[Dump]) -> bytes:
-    """The dumps of one boot as one log: what two share stands once; where they do not meet, a line of ours says so."""
-    merged = b""
-    for dump in dumps:
-        text = dump.text
-        if not merged or merged in text:
-            merged = text
-        elif text not in merged:
-            shared = _overlap(merged, text)
-            if shared == 0:
-                merged += gap_line(f"{dump.title}: what was logged before this, if anything, is not in the store")
-            merged += text[shared:]
-    return merged
-
-
-def _overlap(older: bytes, newer: bytes) -> int:
-    """How many bytes at the beginning of *newer* are the end of *older*."""
-    first_line = newer[: newer.find(b"\n") + 1]
-    if not first_line:
-        return 0
-    at = older.find(first_line)
-    while at >= 0:
-        if newer.startswith(older[at:]):
-            return len(older) - at
-        at = older.find(first_line, at + 1)
-    return 0
 
 
 # -- the report
