@@ -10,19 +10,30 @@ then that crash is made anew from all its records, as a new revision.
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pstored import __version__, durable
 from pstored.archive import SCHEMA, Archive, dump_json
 from pstored.archive import Harvest as Bundle
-from pstored.boots import Attribution, Boot, Question, attribute, format_ledger, parse_ledger, see_boot
+from pstored.boots import (
+    Attribution,
+    Boot,
+    Confidence,
+    Method,
+    Question,
+    attribute,
+    format_ledger,
+    parse_ledger,
+    see_boot,
+)
 from pstored.config import Config
-from pstored.crash import find_crash, texts
+from pstored.crash import find_crash, no_crash, texts
 from pstored.dumps import assemble
 from pstored.errors import ArchiveError
 from pstored.host import Facts
-from pstored.incidents import Incident, group
+from pstored.incidents import Incident, are_one_boot, group
 from pstored.oops import Event
 from pstored.outbox import Outbox, enabled_sinks
 from pstored.parse.record import Record, decode_record
@@ -41,6 +52,8 @@ class Found(NamedTuple):
     """New ones, and those with a new revision; oldest first."""
     notes: tuple[str, ...]
     """What was in the store and is no crash."""
+    failures: tuple[str, ...]
+    """Harvests that could not be analyzed, and why; their records are archived all the same."""
 
 
 # -- the ledger
@@ -60,7 +73,7 @@ def note_boot(archive: Archive, facts: Facts, *, stamped: bool) -> None:
     before = read_ledger(archive)
     ledger = see_boot(before, facts, stamped=stamped)
     if ledger != before:
-        durable.replace_files(archive.path, {LEDGER: format_ledger(ledger)})
+        archive.write(archive.path, {LEDGER: format_ledger(ledger)})
 
 
 # -- harvests into crashes
@@ -82,7 +95,7 @@ def analyze(archive: Archive, config: Config, *, again: bool = False, touched: I
     analyzer.refresh(set(touched) - set(todo))
     if again:
         analyzer.remove_stale()
-    return Found(tuple(analyzer.changed), tuple(analyzer.notes))
+    return Found(tuple(analyzer.changed), tuple(analyzer.notes), tuple(analyzer.failures))
 
 
 class _Crash(NamedTuple):
@@ -92,6 +105,7 @@ class _Crash(NamedTuple):
     revision: int
     order: int
     boot_id: str | None
+    confidence: str
     complete: bool
     harvests: tuple[str, ...]
 
@@ -104,32 +118,43 @@ class _Analyzer:
         self.outbox = Outbox(archive)
         self.changed: list[str] = []
         self.notes: list[str] = []
+        self.failures: list[str] = []
         self.made: dict[str, _Crash] = {}  # in this run
+        self._whole: set[str] = set()  # harvests whose records could be read
         self._bundles: dict[str, Bundle] = {}
         self._earlier: list[_Crash] | None = None
 
     def take(self, harvest_id: str, *, again: bool) -> None:
         """Analyze one harvest; whatever goes wrong is noted, and stops nothing else."""
+        directory = self.archive.harvest_directory(harvest_id)
+        durable.remove_litter(directory)
+        failed = None
         try:
             crashes, notes = self._analyze(harvest_id, again=again)
         except ArchiveError as e:
-            crashes, notes = [], [f"not analyzed: {e}"]
-            logger.error("harvest %s cannot be analyzed: %s", harvest_id, e)
+            crashes, notes, failed = [], [], str(e)
+        except Exception as e:
+            logger.debug("harvest %s", harvest_id, exc_info=True)
+            crashes, notes, failed = [], [], f"{type(e).__name__}: {e} (a bug in pstored: please report it)"
+        if failed is not None:
+            self.failures.append(f"harvest {harvest_id} cannot be analyzed, its records are archived: {failed}")
         self.notes += notes
-        document = {"schema": SCHEMA, "pstored": __version__, "crashes": crashes, "notes": notes}
-        durable.replace_files(self.archive.harvest_directory(harvest_id), {"analyzed.json": dump_json(document)})
+        document = {"schema": SCHEMA, "pstored": __version__, "failed": failed, "crashes": crashes, "notes": notes}
+        self.archive.write(directory, {"analyzed.json": dump_json(document)})
 
     def _analyze(self, harvest_id: str, *, again: bool) -> tuple[list[str], list[str]]:
         records = self._records(harvest_id)
+        started_ns = _started_ns(self._bundle(harvest_id).facts)
+        incidents = group(records, stamp_prefix=self.config.boots.stamp_prefix, started_ns=started_ns)
+        boots = _without_twins([self._attribute(incident, harvest_id) for incident in incidents])
         crashes: list[str] = []
         notes: list[str] = []
         order = 0
-        for incident in group(records, stamp_prefix=self.config.boots.stamp_prefix):
+        for incident, boot in zip(incidents, boots, strict=True):
             event = find_crash(incident)
             if event is None:
-                notes += [_no_crash(incident)]
+                notes.append(no_crash(incident))
                 continue
-            boot = self._attribute(incident, harvest_id)
             older = self._find_older(incident, boot, harvest_id, again=again)
             if older is None:
                 crash = self._write(incident, event, boot, crash_id=self._new_id(incident, harvest_id), order=order)
@@ -163,12 +188,14 @@ class _Analyzer:
                     error=receipt.error,
                 )
             )
+        self._whole.add(harvest_id)
         return found
 
     # -- boots
 
     def _attribute(self, incident: Incident, harvest_id: str) -> Attribution:
-        collecting_boot = self._bundle(harvest_id).facts.get("boot_id")
+        facts = self._bundle(harvest_id).facts
+        collecting_boot = facts.get("boot_id")
         ids = [boot.boot_id for boot in self.ledger]
         # boots after the collecting one cannot be meant, and must not change the answer when all is done again
         known = self.ledger[: ids.index(collecting_boot) + 1] if collecting_boot in ids else self.ledger
@@ -177,6 +204,7 @@ class _Analyzer:
                 incident=incident,
                 ledger=tuple(known),
                 collecting_boot=collecting_boot,
+                started_ns=_started_ns(facts),
                 stamp_prefix=self.config.boots.stamp_prefix,
             )
         )
@@ -185,8 +213,9 @@ class _Analyzer:
 
     def _new_id(self, incident: Incident, harvest_id: str) -> str:
         """Time of the harvest, digest of the records: the same whenever it is worked out."""
-        digests = "\n".join(sorted(r.sha256 for r in incident.records()))
-        return f"{harvest_id.split('-')[0]}-{hashlib.sha256(digests.encode()).hexdigest()[:12]}"
+        digests = "\n".join(sorted(f"{r.name} {r.sha256}" for r in incident.records()))
+        digest = hashlib.sha256(digests.encode(errors="surrogateescape")).hexdigest()
+        return f"{harvest_id.split('-')[0]}-{digest[:12]}"
 
     def _known(self, *, again: bool) -> list[_Crash]:
         """The crashes so far, newest first; doing all again, only those made in this run."""
@@ -194,42 +223,56 @@ class _Analyzer:
             return list(reversed(self.made.values()))
         if self._earlier is None:
             self._earlier = [
-                _Crash(s["id"], s["revision"], s["order"], s["boot"], s["complete"], tuple(s["harvests"]))
+                _Crash(
+                    s["id"], s["revision"], s["order"], s["boot"], s["confidence"], s["complete"], tuple(s["harvests"])
+                )
                 for s in reversed(self.archive.crash_summaries())
+                if s["harvests"]
             ]
         return list(reversed(self.made.values())) + [c for c in self._earlier if c.id not in self.made]
 
     def _find_older(self, incident: Incident, boot: Attribution, harvest_id: str, *, again: bool) -> _Crash | None:
         """The crash of an earlier harvest that this incident is more of."""
+        sure = boot.boot_id is not None and boot.confidence in (Confidence.CERTAIN, Confidence.HIGH)
         for at, crash in enumerate(self._known(again=again)):
-            if harvest_id in crash.harvests and len(crash.harvests) == 1:
+            if crash.harvests == (harvest_id,):
                 continue  # this very harvest's
-            if boot.boot_id is not None and crash.boot_id == boot.boot_id and boot.confidence != "low":
-                return crash
-            unsure = boot.boot_id is None or crash.boot_id is None
-            if at < RECENT and unsure and not crash.complete and self._belong_together(crash, incident):
+            crash_sure = crash.boot_id is not None and crash.confidence in (Confidence.CERTAIN, Confidence.HIGH)
+            if sure and crash_sure:
+                if crash.boot_id == boot.boot_id:
+                    return crash
+            elif at < RECENT and self._belong_together(crash, incident):
                 return crash
         return None
 
     def _belong_together(self, crash: _Crash, incident: Incident) -> bool:
-        records = [r for h in crash.harvests for r in self._records_of(crash.id, h)]
-        together = group(records + incident.records(), stamp_prefix=self.config.boots.stamp_prefix)
-        return len(together) == 1
+        """Whether it is proven by the records; a crash that cannot be read is no match, and must not hide this one."""
+        try:
+            records = [r for h in crash.harvests for r in self._records_of(crash.id, h)]
+        except ArchiveError as e:
+            logger.warning("crash %s cannot be compared with: %s", crash.id, e)
+            return False
+        return are_one_boot(records, incident.records(), stamp_prefix=self.config.boots.stamp_prefix)
 
     def _records_of(self, crash_id: str, harvest_id: str) -> list[Record]:
         """The records of a harvest that are a crash's."""
-        names = {r["name"] for r in self.archive.load_crash(crash_id)["records"] if r["harvest_id"] == harvest_id}
+        try:
+            records = self.archive.load_crash(crash_id)["records"]
+            names = {r["name"] for r in records if r["harvest_id"] == harvest_id}
+        except (KeyError, TypeError) as e:
+            raise ArchiveError(f"crash.json of {crash_id} is damaged: {e!r}") from e
         return [r for r in self._records(harvest_id) if r.name in names]
 
     def _grow(self, older: _Crash, incident: Incident, harvest_id: str) -> str | None:
-        """Make a crash anew with the records of another harvest; None if they are in it already, or add no dump."""
+        """Make a crash anew with the records of another harvest; None if they are in it already."""
         if harvest_id in older.harvests:
             return None
         records = [r for h in older.harvests for r in self._records_of(older.id, h)]
         dumps_before = len(group_as_one(records).dumps)
         whole = group_as_one(records + incident.records())
         event = find_crash(whole)
-        assert event is not None  # it had one with fewer records
+        if event is None:  # it had one with fewer records
+            raise ArchiveError(f"crash {older.id} is no crash any more with the records of harvest {harvest_id}")
         grown = len(whole.dumps) > dumps_before or not older.complete
         revision = older.revision + 1 if grown else older.revision
         boot = self._attribute(whole, harvest_id)
@@ -263,7 +306,9 @@ class _Analyzer:
             },
         )
         self._store(report, contents)
-        self.made[crash_id] = _Crash(crash_id, revision, order, boot.boot_id, report.complete, tuple(harvests))
+        self.made[crash_id] = _Crash(
+            crash_id, revision, order, boot.boot_id, boot.confidence, report.complete, tuple(harvests)
+        )
         if tell:
             self.changed.append(crash_id)
         return crash_id
@@ -275,11 +320,11 @@ class _Analyzer:
         # before the crash is there: killed in between, the next run finds both to do; the other way round, only one
         for sink in enabled_sinks(self.config):
             self.outbox.put(sink, report.id, report.revision)
-        durable.replace_files(directory, contents | {"crash.json": dump_json(document)})
+        self.archive.write(directory, contents | {"crash.json": dump_json(document)})
         for name in os.listdir(directory):
             if name.endswith(".txt") and name not in contents:
                 durable.remove_file(os.path.join(directory, name))
-        self.archive.add_crash_summary({"id": report.id} | document["summary"])
+        self.archive.add_crash_summary(report.id)
 
     # -- upkeep
 
@@ -289,25 +334,48 @@ class _Analyzer:
             return
         for crash in self._known(again=False):
             if crash.id not in self.made and not harvests.isdisjoint(crash.harvests):
-                whole = group_as_one([r for h in crash.harvests for r in self._records_of(crash.id, h)])
-                event = find_crash(whole)
-                if event is not None:
-                    self._write(
-                        whole,
-                        event,
-                        self._attribute(whole, crash.harvests[0]),
-                        crash_id=crash.id,
-                        order=crash.order,
-                        revision=crash.revision,
-                        tell=False,
-                    )
+                try:
+                    self._rewrite(crash)
+                except ArchiveError as e:
+                    self.failures.append(f"crash {crash.id} cannot be brought up to date: {e}")
+
+    def _rewrite(self, crash: _Crash) -> None:
+        whole = group_as_one([r for h in crash.harvests for r in self._records_of(crash.id, h)])
+        event = find_crash(whole)
+        if event is not None:
+            boot = self._attribute(whole, crash.harvests[0])
+            self._write(whole, event, boot, crash_id=crash.id, order=crash.order, revision=crash.revision, tell=False)
 
     def remove_stale(self) -> None:
-        """After doing all again: crashes that are no longer found."""
+        """After doing all again: crashes that are no longer found, though all their records could be read."""
         for summary in self.archive.crash_summaries():
-            crash_id = summary["id"]
-            if crash_id not in self.made and any(h in self._bundles for h in summary["harvests"]):
+            crash_id, harvests = summary["id"], summary["harvests"]
+            if crash_id not in self.made and harvests and self._whole.issuperset(harvests):
                 durable.remove_tree(self.archive.crash_directory(crash_id))
+
+
+def _without_twins(boots: list[Attribution]) -> list[Attribution]:
+    """What is proven to be of different boots cannot be of one: then neither is named, but by a stamp."""
+    count = Counter(boot.boot_id for boot in boots)
+    return [
+        Attribution(
+            boot_id=None,
+            method=Method.UNKNOWN,
+            confidence=Confidence.NONE,
+            evidence=(f"several crashes of different boots would be of boot {boot.boot_id}", *boot.evidence),
+        )
+        if boot.boot_id is not None and boot.method is not Method.STAMP and count[boot.boot_id] > 1
+        else boot
+        for boot in boots
+    ]
+
+
+def _started_ns(facts: dict[str, Any]) -> int | None:
+    """When the collecting boot began, by its own clock."""
+    wall_ns, uptime_s = facts.get("time_ns"), facts.get("uptime_s")
+    if not isinstance(wall_ns, int) or not isinstance(uptime_s, int | float):
+        return None
+    return wall_ns - int(uptime_s * 1e9)
 
 
 def group_as_one(records: list[Record]) -> Incident:
@@ -317,14 +385,3 @@ def group_as_one(records: list[Record]) -> Incident:
         incident.add(dump)
     incident.zones += [r for r in records if r.type != "dmesg"]
     return incident
-
-
-def _no_crash(incident: Incident) -> str:
-    names = ", ".join(r.name for r in incident.records()[:5])
-    more = len(incident.records()) - 5
-    names += f" and {more} more" if more > 0 else ""
-    if any(d.is_shutdown for d in incident.dumps):
-        return f"no crash: {names}: an orderly end of the boot"
-    if any(r.text for r in incident.zones):
-        return f"no crash: {names}: nothing in it tells of one"
-    return f"no crash: {names}: not understood, archived as it is"

@@ -32,7 +32,7 @@ import os
 import re
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pstored import durable
@@ -42,6 +42,8 @@ SCHEMA = 1
 """Version of harvest.json, erased.json and analyzed.json; goes up when a reader of the old one would go wrong."""
 
 _ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([0-9a-f]{12})")
+NEW_ARCHIVE = 1
+"""An archive with so many harvests may be one whose making was cut short: its own name is flushed once more."""
 MAX_JSON = 64 * 1024 * 1024
 """No file of ours is larger; one that is has been tampered with."""
 
@@ -138,7 +140,8 @@ class Index:
         """Write the whole cache anew."""
         with contextlib.suppress(ArchiveError):
             directory, name = os.path.split(self.path)
-            durable.replace_files(directory, {name: b"".join(json.dumps(e).encode() + b"\n" for e in entries)})
+            data = b"".join(json.dumps(e).encode() + b"\n" for e in entries)
+            durable.replace_files(directory, {name: data}, scratch=directory, names_durable=False)
 
 
 class Archive:
@@ -173,11 +176,25 @@ class Archive:
                         # access(2) gives no reason: let the kernel say it
                         os.close(durable.create(os.path.join(directory, durable.NEW + "probe")))
             with durable.archive_errors("clean", self.path):
-                for directory in (self.path, self.harvests):
+                for directory in (self.path, self.harvests, self.crashes):
                     durable.remove_litter(directory)
             yield
         finally:
             os.close(fd)
+
+    def write(self, directory: str, files: Mapping[str, bytes], *, names_durable: bool = True) -> None:
+        """Put files into a directory of the archive; see :func:`pstored.durable.replace_files`."""
+        durable.replace_files(directory, files, scratch=self.path, names_durable=names_durable)
+
+    def flush_names(self) -> None:
+        """Make sure that what is listed now is there after a power cut: an earlier run may have been killed in between.
+
+        Directories above the archive count only while it is new.
+        """
+        with durable.archive_errors("flush", self.harvests):
+            durable.flush_directory(self.harvests)
+        if len(self.harvest_ids()) <= NEW_ARCHIVE:
+            durable.flush_ancestors(self.harvests, 2)
 
     # -- harvests
 
@@ -228,7 +245,7 @@ class Archive:
 
     def known_keys(self) -> dict[str, str]:
         """Record key to the harvest that has it."""
-        entries = self._healed(self._harvest_index, self.harvest_ids(), self._harvest_entry)
+        entries = self._healed(self._harvest_index, self.harvest_ids(), self._harvest_entry, _is_harvest_entry)
         found: dict[str, str] = {}
         for harvest_id, entry in entries.items():
             for key in entry["keys"]:
@@ -262,19 +279,39 @@ class Archive:
 
     def crash_summaries(self) -> list[dict[str, Any]]:
         """One summary a crash (the fields of ``pstored list``), in order of collection."""
-        found = self._healed(self._crash_index, _ids(self.crashes), self._crash_entry).values()
+        found = self._healed(self._crash_index, self.crash_ids(), self._crash_entry, self._is_fresh).values()
         return sorted(found, key=lambda s: (s["id"][:16], s["order"], s["id"]))
 
-    def add_crash_summary(self, summary: dict[str, object]) -> None:
-        """Put a crash's line, ``id`` first, into the cache."""
-        self._crash_index.add(summary)
+    def crash_ids(self) -> list[str]:
+        """All directories of crashes, sorted; also one whose report is damaged, or not there yet."""
+        return _ids(self.crashes)
+
+    def add_crash_summary(self, crash_id: str) -> None:
+        """Put a crash's line into the cache."""
+        if (entry := self._crash_entry(crash_id)) is not None:
+            self._crash_index.add(entry)
+
+    def _report_state(self, crash_id: str) -> list[int] | None:
+        """What tells a crash.json from an older one without reading it; None if there is none."""
+        try:
+            state = os.stat(os.path.join(self.crash_directory(crash_id), "crash.json"))
+        except OSError:
+            return None
+        return [state.st_mtime_ns, state.st_size, state.st_ino]
+
+    def _is_fresh(self, entry: dict[str, Any]) -> bool:
+        """Whether a cached line is that of the report on the disk: lines are not flushed, so an older may come back."""
+        return isinstance(entry.get("order"), int) and entry.get("state") == self._report_state(entry["id"])
 
     def _crash_entry(self, crash_id: str) -> dict[str, object] | None:
+        state = self._report_state(crash_id)
+        if state is None:
+            return None
         try:
             summary: dict[str, object] = self.load_crash(crash_id)["summary"]
+            return {"id": crash_id, "state": state} | summary
         except (ArchiveError, KeyError, TypeError):
-            return None
-        return {"id": crash_id} | summary
+            return {"id": crash_id, "state": state} | DAMAGED
 
     def load_crash(self, crash_id: str) -> dict[str, Any]:
         """Read crash.json as it is.
@@ -306,7 +343,11 @@ class Archive:
     # -- caches
 
     def _healed(
-        self, index: Index, ids: list[str], make: Callable[[str], dict[str, Any] | None]
+        self,
+        index: Index,
+        ids: list[str],
+        make: Callable[[str], dict[str, Any] | None],
+        is_valid: Callable[[dict[str, Any]], bool],
     ) -> dict[str, dict[str, Any]]:
         """The index's entries for exactly *ids*; what it lacks is made from the files, and written back if we may."""
         cached = index.entries()
@@ -314,13 +355,39 @@ class Archive:
         made = False
         for entry_id in ids:
             entry = cached.get(entry_id)
-            if entry is None and (entry := make(entry_id)) is not None:
-                made = True
+            if entry is None or not is_valid(entry):
+                entry = make(entry_id)
+                made = made or entry is not None
             if entry is not None:
                 found[entry_id] = entry
         if (made or len(cached) > len(found)) and os.access(self.path, os.W_OK):
             index.replace(found.values())
         return found
+
+
+def _is_harvest_entry(entry: dict[str, Any]) -> bool:
+    keys = entry.get("keys")
+    return isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+
+
+DAMAGED: dict[str, Any] = {
+    "time": None,
+    "doubtful": True,
+    "boot": None,
+    "method": "unknown",
+    "confidence": "none",
+    "kernel": None,
+    "title": "this crash's report is damaged: `pstored analyze --all` makes it again",
+    "kind": "other",
+    "severity": "unknown",
+    "function": None,
+    "backend": None,
+    "complete": False,
+    "order": 0,
+    "revision": 0,
+    "harvests": [],
+}
+"""The summary of a crash whose crash.json cannot be read."""
 
 
 def _ids(directory: str) -> list[str]:

@@ -19,12 +19,17 @@ from enum import StrEnum
 
 from pstored.dumps import Dump
 from pstored.host import Facts
-from pstored.incidents import Incident
+from pstored.incidents import Incident, zone_logs
+from pstored.logs import EARLIEST_S, Log
 
 START_SLACK_S = 5.0
 """How far the beginning of a boot, worked out twice from clock and uptime, may differ: whole seconds in EFI ids."""
+UPTIME_SLACK_S = 1.0
+"""Uptime and the kernel's timestamps are two clocks of one machine."""
 MAX_BOOTS = 1000
 """The ledger keeps the newest so many."""
+REBOOT_NS = 120_000_000_000
+"""A panic timeout and a firmware take no longer; a whole boot that also dies hardly fits in."""
 LOOK_AGAIN_S = 600.0
 """The running boot's line is not rewritten more often: each time costs two flushes."""
 LIVE_ZONES_OF_PREVIOUS_BOOT = frozenset(("console", "pmsg"))
@@ -144,6 +149,8 @@ class Question:
     incident: Incident
     ledger: tuple[Boot, ...]
     collecting_boot: str | None
+    started_ns: int | None
+    """When the collecting boot began, nanoseconds since 1970 by its clock."""
     stamp_prefix: str
 
 
@@ -154,30 +161,55 @@ def attribute(question: Question) -> Attribution:
         answer = method(question, reasons)
         if answer is not None:
             return replace(answer, evidence=answer.evidence + tuple(question.incident.evidence))
-    reasons = reasons or ["no stamp, and nothing in the ledger that fits"]
-    return Attribution(boot_id=None, method=Method.UNKNOWN, confidence=Confidence.NONE, evidence=tuple(reasons))
+    evidence = (*reasons, *question.incident.evidence)
+    return Attribution(boot_id=None, method=Method.UNKNOWN, confidence=Confidence.NONE, evidence=evidence)
 
 
 def _by_stamp(question: Question, reasons: list[str]) -> Attribution | None:
-    found: dict[str, str] = {}
-    for what, log in question.incident.logs():
-        for boot_id, _ in log.stamps(question.stamp_prefix):
-            found.setdefault(boot_id, what)
-    if not found:
-        reasons.append(f"no stamp ({question.stamp_prefix}<boot-id>) in the records")
-        return None
-    if len(found) > 1:
+    prefix = question.stamp_prefix
+    found = _stamps(question.incident.logs(), prefix)
+    loose = _stamps(zone_logs(question.incident.loose), prefix)
+    if len(found) == 1:
+        ((boot_id, what),) = found.items()
+        evidence = f"{what} bears the stamp {prefix}{boot_id}"
+        return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.CERTAIN, evidence=(evidence,))
+    if found:
         reasons.append(f"stamps of {len(found)} boots in the records of one: {', '.join(found)}")
         return None
-    ((boot_id, what),) = found.items()
-    evidence = f"{what} bears the stamp {question.stamp_prefix}{boot_id}"
-    return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.CERTAIN, evidence=(evidence,))
+    if len(loose) != 1:
+        reasons.append(f"no stamp ({prefix}<boot-id>) in the records")
+        return None
+    ((boot_id, what),) = loose.items()
+    evidence = f"{what} bears the stamp {prefix}{boot_id}, and holds the last boot before the collection"
+    if _died_last(question):
+        near = "and by its clock the dump was written shortly before the collecting boot began"
+        return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.HIGH, evidence=(evidence, near))
+    far = "whether the dump is of that boot is not proven"
+    return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.LOW, evidence=(evidence, far))
+
+
+def _stamps(logs: list[tuple[str, Log]], prefix: str) -> dict[str, str]:
+    """Boot id to where it was found first."""
+    found: dict[str, str] = {}
+    for what, log in logs:
+        for boot_id in log.stamps(prefix):
+            found.setdefault(boot_id, what)
+    return found
+
+
+def _died_last(question: Question) -> bool:
+    """Whether the newest dump was written so shortly before the collecting boot that no other boot was in between."""
+    times = [d.time_ns for d in question.incident.dumps if d.time_ns is not None]
+    if question.started_ns is None or not times or question.started_ns // 10**9 < EARLIEST_S:
+        return False
+    return 0 <= question.started_ns - max(times) <= REBOOT_NS
 
 
 def _by_ledger(question: Question, reasons: list[str]) -> Attribution | None:
     timed = [d for d in question.incident.dumps if d.time_ns and d.log.span is not None]
     if not timed:
-        reasons.append("no dump with a time of its own, so the ledger cannot be asked")
+        lack = "time of its own" if not any(d.time_ns for d in question.incident.dumps) else "timestamp in its lines"
+        reasons.append(f"no dump with a {lack}, so the ledger cannot be asked")
         return None
     dump = timed[-1]
     assert dump.time_ns is not None
@@ -185,6 +217,13 @@ def _by_ledger(question: Question, reasons: list[str]) -> Attribution | None:
     uptime = dump.log.span[1] / 1e9
     start = dump.time_ns / 1e9 - uptime
     kernel = next((k.release for d in reversed(timed) if (k := d.log.kernel).release is not None), None)
+    if start < EARLIEST_S:
+        reasons.append("the clock of the boot that crashed was not set: every boot begins at the same time then")
+        return None
+    together = [b for b in question.ledger if any(abs(start - began) <= START_SLACK_S for began in b.starts())]
+    if len(together) > 1:
+        reasons.append(f"{len(together)} boots of the ledger began at the time that the record's clock and uptime give")
+        return None
     fitting = [boot for boot in question.ledger if _fits(boot, start, uptime, kernel, dump)]
     names = ", ".join(boot.boot_id for boot in fitting)
     if any(boot.boot_id == question.collecting_boot for boot in fitting):
@@ -216,7 +255,7 @@ def _fits(boot: Boot, start: float, uptime: float, kernel: str | None, dump: Dum
     version = dump.log.kernel.version
     if version is not None and boot.version is not None and version != boot.version:
         return False
-    if boot.last_uptime is not None and uptime < boot.last_uptime - START_SLACK_S:
+    if boot.last_uptime is not None and uptime < boot.last_uptime - UPTIME_SLACK_S:
         return False  # the boot was alive later than the record's last line
     if boot.stamped and dump.log.span is not None and boot.first_uptime is not None:
         first, last = dump.log.span[0] / 1e9, dump.log.span[1] / 1e9
@@ -226,7 +265,7 @@ def _fits(boot: Boot, start: float, uptime: float, kernel: str | None, dump: Dum
 
 
 def _by_elimination(question: Question, reasons: list[str]) -> Attribution | None:
-    zones = [z for z in question.incident.zones if z.type in LIVE_ZONES_OF_PREVIOUS_BOOT]
+    zones = [z for z in question.incident.zones + question.incident.loose if z.type in LIVE_ZONES_OF_PREVIOUS_BOOT]
     if not zones:
         reasons.append("no console or pmsg zone, which only the boot before the collecting one can have left")
         return None
@@ -239,9 +278,9 @@ def _by_elimination(question: Question, reasons: list[str]) -> Attribution | Non
         reasons.append("the ledger has no boot before the collecting one")
         return None
     boot = before[-1]
-    logs = [log for _, log in question.incident.logs()]
+    logs = [log for _, log in question.incident.logs() + zone_logs(question.incident.loose)]
     uptimes = [log.span[1] / 1e9 for log in logs if log.span is not None]
-    if uptimes and boot.last_uptime is not None and max(uptimes) < boot.last_uptime - START_SLACK_S:
+    if uptimes and boot.last_uptime is not None and max(uptimes) < boot.last_uptime - UPTIME_SLACK_S:
         reasons.append(
             f"the last boot in the ledger, {boot.boot_id}, lived longer than this record: another boot was in between"
         )

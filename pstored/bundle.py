@@ -80,7 +80,9 @@ def _add_member(tar: BinaryIO, store: Store, name: str) -> Receipt:
     info = tarfile.TarInfo(name)
     info.mode = 0o444
     mtime_ns = store.mtime_ns(name)
-    info.mtime = mtime_ns / 1_000_000_000  # a fraction goes into a pax header; harvest.json has it exactly
+    info.mtime = mtime_ns // 1_000_000_000
+    if mtime_ns % 1_000_000_000:
+        info.pax_headers = {"mtime": decimal_seconds(mtime_ns)}  # a float would not be exact
     at = tar.tell()
     header_size = len(_header(info))
     tar.write(bytes(header_size))
@@ -103,6 +105,12 @@ def _add_member(tar: BinaryIO, store: Store, name: str) -> Receipt:
         mtime_ns=mtime_ns,
         error=digest.error,
     )
+
+
+def decimal_seconds(time_ns: int) -> str:
+    """Seconds as pax headers have them: ``1795407522.000000001``, ``-0.5``."""
+    sign, whole = ("-", -time_ns) if time_ns < 0 else ("", time_ns)
+    return f"{sign}{whole // 1_000_000_000}.{whole % 1_000_000_000:09d}".rstrip("0").rstrip(".")
 
 
 def read_back(archive: Archive, bundle: Harvest) -> None:

@@ -11,10 +11,13 @@ file never stops a harvest.  ``pstored check-config`` is strict.  Without a file
 """
 
 import os
+import stat
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 DIRECTORIES = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
+PATHS = frozenset(("store", "path"))
+"""Keys that name a directory: a wrong one would be harvested, and erased."""
 MAX_FILE = 1 << 20
 """A configuration of more than 1 MiB is none."""
 
@@ -119,14 +122,13 @@ def _apply_file(config: Config, path: str, problems: list[str]) -> Config:
     import tomllib
 
     try:
-        with open(path, "rb") as f:
-            text = f.read(MAX_FILE + 1)
+        text = _read(path)
         if len(text) > MAX_FILE:
             problems.append(f"{path}: larger than {MAX_FILE} bytes, not read")
             return config
         tables = tomllib.loads(text.decode())
     except OSError as e:
-        problems.append(f"{path}: cannot be read: {e.strerror}")
+        problems.append(f"{path}: cannot be read: {e.strerror or e}")
         return config
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
         problems.append(f"{path}: is not TOML, the whole file is left out: {e}")
@@ -141,6 +143,14 @@ def _apply_file(config: Config, path: str, problems: list[str]) -> Config:
     return config
 
 
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold up the boot
+    with open(fd, "rb") as f:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(0, "not a plain file")
+        return f.read(MAX_FILE + 1)
+
+
 def _apply_table(old: Any, name: str, table: dict[str, object], path: str, problems: list[str]) -> Any:
     """The table *old* (one of the tuples above) with the keys of *table* that can be used."""
     new = old
@@ -149,10 +159,22 @@ def _apply_table(old: Any, name: str, table: dict[str, object], path: str, probl
             problems.append(f"{path}: unknown key {key!r} in [{name}]")
             continue
         try:
-            new = new._replace(**{key: _coerce(old.__annotations__[key], value)})
+            coerced = _coerce(old.__annotations__[key], value)
+            if key in PATHS and not _is_sane_path(coerced):
+                raise ValueError("an absolute path, and not /")
+            new = new._replace(**{key: coerced})
         except ValueError as e:
             problems.append(f"{path}: {key!r} in [{name}] must be {e}, not {value!r}; the default stands")
     return new
+
+
+def _is_sane_path(path: object) -> bool:
+    return (
+        isinstance(path, str)
+        and path.startswith("/")
+        and "\0" not in path
+        and os.path.normpath(path) not in ("/", "//")
+    )
 
 
 def _coerce(wanted: Any, value: object) -> object:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether what the store holds of a boot is a crash, what ended that boot, and the texts that a person reads of it."""
 
+import re
 from dataclasses import replace
 
 from pstored.dumps import Dump, gap_line
-from pstored.incidents import Incident
+from pstored.incidents import Incident, zone_logs
+from pstored.logs import Log
 from pstored.oops import Event, Severity, find_event
+from pstored.visible import visible
 
 
 def find_crash(incident: Incident) -> Event | None:
@@ -14,11 +17,18 @@ def find_crash(incident: Incident) -> Event | None:
     for dump in reversed(fatal):
         event = find_event(dump.log.lines)
         if event is not None and (dump.reason is None or _agrees(dump, event)):
-            return _told_by_mce(event, incident)
-    for name, log in incident.logs():
-        if name.startswith("console") and (event := find_event(log.lines)) is not None:
+            event = _told_by_mce(event, incident)
+            panicked = any(d.reason == "Panic" for d in fatal) and event.severity is not Severity.PANIC
+            if panicked:
+                event = replace(
+                    event, severity=Severity.PANIC, title=f"{event.title} (then a panic; its words are missing)"
+                )
             return event
-    for record in incident.zones:
+    for name, log in incident.logs() + zone_logs(incident.loose):
+        event = find_event(log.lines) if name.startswith("console") else None
+        if event is not None and (event.severity is Severity.PANIC or not ends_orderly(log)):
+            return event
+    for record in incident.zones + incident.loose:
         if record.type == "mce":
             return _plain_event("mce", record.summary or "machine check record that cannot be read", Severity.PANIC)
     if fatal:
@@ -28,7 +38,7 @@ def find_crash(incident: Incident) -> Event | None:
 
 def _told_by_mce(event: Event, incident: Incident) -> Event:
     """A machine check's own record says more than the line the kernel printed of it."""
-    summaries = [r.summary for r in incident.zones if r.type == "mce" and r.summary]
+    summaries = [r.summary for r in incident.zones + incident.loose if r.type == "mce" and r.summary]
     return replace(event, title=summaries[0]) if event.kind == "mce" and summaries else event
 
 
@@ -78,14 +88,49 @@ def merge(dumps: list[Dump]) -> bytes:
     return merged
 
 
+OVERLAPS_TRIED = 64
+"""Lines of one dump at which another may begin; more of the same line is no log of a kernel."""
+
+
 def _overlap(older: bytes, newer: bytes) -> int:
     """How many bytes at the beginning of *newer* are the end of *older*."""
     first_line = newer[: newer.find(b"\n") + 1]
     if not first_line:
         return 0
     at = older.find(first_line)
-    while at >= 0:
+    for _ in range(OVERLAPS_TRIED):
+        if at < 0:
+            return 0
         if newer.startswith(older[at:]):
             return len(older) - at
         at = older.find(first_line, at + 1)
     return 0
+
+
+# -- no crash
+
+_ORDERLY_END = re.compile(rb"reboot: (?:Restarting system|Power down|System halted)|kexec_core: Starting new kernel")
+_END_LINES = 12
+"""Drivers still log some lines behind the last words."""
+
+
+def ends_orderly(log: Log) -> bool:
+    """Whether a console's last lines are those of a shutdown: kernel/reboot.c, kernel_restart() and its like."""
+    return any(_ORDERLY_END.match(line.text) for line in log.lines[-_END_LINES:])
+
+
+def no_crash(incident: Incident) -> str:
+    """Why what the store holds of a boot is none, in one line."""
+    records = incident.records()
+    names = ", ".join(visible(r.name) for r in records[:5])
+    names += f" and {len(records) - 5} more" if len(records) > 5 else ""
+    if any(d.is_shutdown for d in incident.dumps):
+        return f"no crash: {names}: an orderly end of the boot"
+    consoles = [log for name, log in incident.logs() if name.startswith("console")]
+    if any(ends_orderly(log) for log in consoles):
+        return f"no crash: {names}: the console ends with an orderly shutdown"
+    if consoles:
+        return f"no crash shown: {names}: but no orderly shutdown, either: a reset, a watchdog or a power loss"
+    if any(r.text for r in incident.zones + incident.loose):
+        return f"no crash: {names}: nothing in it tells of one"
+    return f"no crash: {names}: not understood, archived as it is"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The delivery: drains each sink's outbox; a sink that is down delays only itself."""
 
-import logging
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -10,8 +9,6 @@ from pstored.archive import Archive
 from pstored.config import Config
 from pstored.errors import ArchiveError, SinkError
 from pstored.outbox import Entry, Outbox, enabled_sinks
-
-logger = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -61,8 +58,9 @@ def deliver(archive: Archive, config: Config) -> Delivery:
             if failure is None:
                 delivered.append(entry)
                 continue
-            outbox.failed(entry, str(failure), refused=not failure.retry)
-            pending.append(entry._replace(error=str(failure), refused=not failure.retry))
+            error = f"{failure} ({failure.hint})" if failure.hint else str(failure)
+            outbox.failed(entry, error, refused=not failure.retry)
+            pending.append(entry._replace(error=error, refused=not failure.retry))
             if failure.retry:  # the sink is down: the rest waits, too
                 pending += entries[at + 1 :]
                 break
@@ -74,10 +72,10 @@ def _deliver_one(archive: Archive, outbox: Outbox, sink: Sink, entry: Entry) -> 
     try:
         crash = archive.load_crash(entry.crash_id)
         receipt = sink.deliver(crash, text=_text(directory), report_path=os.path.join(directory, "crash.json"))
-    except ArchiveError as e:
-        return SinkError(f"the crash cannot be read: {e}")
+    except (ArchiveError, KeyError, TypeError) as e:
+        # set aside: analyzing the crash again puts it back
+        return SinkError(f"the report cannot be read ({e}); `pstored analyze --all` makes it again", retry=False)
     except SinkError as e:
-        logger.warning("%s: crash %s is not delivered: %s", entry.sink, entry.crash_id, e)
         return e
     outbox.done(entry, receipt)
     return None

@@ -42,12 +42,15 @@ class Dump:
         Parts above the highest (older text) leave no trace, and a full store cuts there.
         """
         there = set(self.parts)
-        return tuple(p for p in range(1, min(max(there, default=0), MAX_NAMED_PARTS)) if p not in there)
+        highest = max((p for p in there if p <= MAX_PART), default=0)
+        return tuple(p for p in range(1, highest) if p not in there)
 
     @property
     def damage(self) -> tuple[str, ...]:
         """What is broken, with the record's name."""
-        return tuple(f"{r.name}: {d}" for r in self.records for d in r.damage)
+        found = [f"{r.name}: {d}" for r in self.records for d in r.damage]
+        found += [f"part {p}: no dump has so many parts" for p in self.parts if p > MAX_PART]
+        return tuple(found)
 
     @property
     def is_complete(self) -> bool:
@@ -91,8 +94,10 @@ class Dump:
         return self.records[-1].time_ns if self.records else None
 
 
-MAX_NAMED_PARTS = 100_000
-"""A part number beyond this is damage; its gaps are not listed one by one."""
+MAX_PART = 1000
+"""A part number beyond this is damage, not a dump of so many parts: a full EFI store has some sixty."""
+RUNS_ASKED = 32
+"""So many of the newest dumps are asked whether a part continues them."""
 
 
 def gap_line(what: str) -> bytes:
@@ -136,7 +141,7 @@ def _runs(group: list[Record]) -> list[list[Record]]:
     """Split records of equal reason and count where a new boot begins: parts must go up, without a long pause."""
     runs: list[list[Record]] = []
     for record in sorted(group, key=_written):
-        for run in reversed(runs):
+        for run in reversed(runs[-RUNS_ASKED:]):
             if _continues(run[-1], record):
                 run.append(record)
                 break

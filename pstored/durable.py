@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one module that flushes and renames: what it has written survives a power cut, or was never there.
 
-The order is always: write under a temporary name in the same directory, fsync the file, rename, fsync the directory.
-A name that does not begin with ``.new-`` is therefore whole.  What a killed run leaves behind begins with it, and
-:func:`remove_litter` takes it away.
+The order is always: write under a temporary name, fsync the file, rename, fsync the directory.  A name that does not
+begin with ``.new-`` is therefore whole.  What a killed run leaves behind begins with it, and :func:`remove_litter`
+takes it away; temporary files are all made in one directory of the archive, so that it knows where to look.
 
 No fsync can promise more than the disk does: a drive that lies about its cache can still lose what it acknowledged.
 
@@ -43,7 +43,7 @@ def archive_errors(doing: str, path: str) -> Iterator[None]:
 
 
 def make_directory(path: str) -> None:
-    """Make *path* and its parents with the archive's mode, whatever the umask; each is durable when this returns."""
+    """Make *path* and its parents with the archive's mode, whatever the umask; see :func:`flush_ancestors`."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path) or "."
@@ -54,7 +54,17 @@ def make_directory(path: str) -> None:
         with contextlib.suppress(FileExistsError):  # somebody else was faster: as good
             os.mkdir(path, DIRECTORY_MODE)
             os.chmod(path, DIRECTORY_MODE)
-        flush_directory(parent)
+
+
+def flush_ancestors(path: str, levels: int) -> None:
+    """Make the names of *path* and of the directories above it durable, so many levels up."""
+    with archive_errors("flush", path):
+        for _ in range(levels):
+            parent = os.path.dirname(path)
+            if parent in ("", path):
+                return
+            flush_directory(parent)
+            path = parent
 
 
 def flush_directory(path: str) -> None:
@@ -96,19 +106,27 @@ def write_flushed(path: str, data: bytes) -> None:
         os.close(fd)
 
 
-def replace_files(directory: str, files: Mapping[str, bytes]) -> None:
-    """Put *files* (name to content) into *directory*, in this order, each whole or not at all; durable on return.
+def replace_files(directory: str, files: Mapping[str, bytes], *, scratch: str, names_durable: bool = True) -> None:
+    """Put *files* (name to content) into *directory*, in this order, each whole or not at all.
+
+    Args:
+        directory: where to.
+        files: what.
+        scratch: a directory on the same file system, for the temporary names.
+        names_durable: flush the directory, so that a power cut after the return cannot undo it; without, it can, and
+            what is there then is the old file, whole, or none.
 
     Raises:
         ArchiveError: one could not be written; those before it may be there, whole.
     """
     with archive_errors("write to", directory):
         for name, data in files.items():
-            temporary = os.path.join(directory, NEW + name)
+            temporary = os.path.join(scratch, NEW + name)
             write_flushed(temporary, data)
             step(f"rename {directory}/{name}")
             os.rename(temporary, os.path.join(directory, name))
-        flush_directory(directory)
+        if names_durable:
+            flush_directory(directory)
 
 
 def commit_directory(temporary: str, final: str) -> None:

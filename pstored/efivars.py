@@ -8,7 +8,6 @@ know before the next boot.  Names: drivers/firmware/efi/efi-pstore.c; efivarfs s
 import os
 
 from pstored.host import Host, free_bytes
-from pstored.parse.filename import split_efi_id
 
 CRASH_GUID = "cfc8fc79-be2e-4ddc-97f0-9f98bfe298a0"
 """LINUX_EFI_CRASH_GUID."""
@@ -20,7 +19,7 @@ class CrashVariables:
     def __init__(self, host: Host) -> None:
         self.directory = host.path("/sys/firmware/efi/efivars")
         self.free_before = free_bytes(self.directory)
-        self._by_id: dict[tuple[int, int, int], str] = {}
+        self._by_id: dict[int, str] = {}
         try:
             names = os.listdir(self.directory)
         except OSError:
@@ -31,7 +30,7 @@ class CrashVariables:
                 fields = name.removesuffix("-" + CRASH_GUID).split("-")
                 if len(fields) >= 5 and all(f.isascii() and f.isdigit() for f in fields[2:5]):
                     part, count, seconds = (int(f) for f in fields[2:5])
-                    self._by_id[seconds, part, count] = name
+                    self._by_id[(seconds * 100 + part) * 1000 + count] = name  # efi-pstore.c, generic_id()
 
     def still_there(self, record_id: int | None) -> bool | None:
         """Whether the variable of an erased record can still be read; None if it was never listed here.
@@ -39,10 +38,7 @@ class CrashVariables:
         efivarfs keeps the *name* of a variable that was removed through pstore until it is mounted again, so only
         reading tells.
         """
-        efi = None if record_id is None else split_efi_id(record_id)
-        if efi is None:
-            return None
-        name = self._by_id.get((efi.time_s, efi.part, efi.dump_count))
+        name = None if record_id is None else self._by_id.get(record_id)
         if name is None:
             return None
         try:

@@ -117,9 +117,7 @@ class Eraser:
         record = split_record_name(name)
         if receipt.error is not None:
             return Erasure(name, Outcome.UNREADABLE, receipt.error)
-        # asked anew for each record: an oops may come at any time
-        oopsed = self.host.oops_happened()
-        outcome, why, expected = verdict(record, self.policy, oopsed=oopsed)
+        outcome, why, expected = self._verdict(record)
         if outcome is not Outcome.ERASED:
             return Erasure(name, outcome, why, expected)
         if self.volatile is not None:
@@ -127,6 +125,10 @@ class Eraser:
         try:
             if record_key(name, self.store.digest(name)) != receipt.key:
                 return Erasure(name, Outcome.CHANGED, "it is no longer what was archived; the next pass takes it anew")
+            # asked once more: an oops during the reading leaves its dump in the slot that is about to be erased
+            outcome, why, expected = self._verdict(record)
+            if outcome is not Outcome.ERASED:
+                return Erasure(name, outcome, why, expected)
             self.store.erase(name)
         except RecordReadError as e:
             return Erasure(name, Outcome.VANISHED if e.vanished else Outcome.UNREADABLE, str(e))
@@ -144,6 +146,9 @@ class Eraser:
             )
         self._from_efi += record is not None and record.backend.startswith("efi")
         return Erasure(name, Outcome.ERASED, why, expected)
+
+    def _verdict(self, record: RecordName | None) -> tuple[Outcome, str, bool]:
+        return verdict(record, self.policy, oopsed=self.host.oops_happened())
 
     def space(self) -> tuple[dict[str, int] | None, str | None]:
         """On EFI: how much room the erase gave back, and a warning if none."""

@@ -8,23 +8,25 @@ only its name and its ECC notice.  In this order:
 2. The new ones are written into one bundle (:mod:`pstored.bundle`): four flushes, for one record or a thousand.
 3. The bundle is read back and compared.
 4. Record by record: may it be erased?  Is it still what the receipt says?  Then erase (:mod:`pstored.erase`).
-5. What became of each is written to erased.json: two flushes.
+5. What became of each is written to erased.json: one flush for each harvest that the records are of.
 
 A run that ends anywhere in between leaves every record in the store, or whole in the archive, or both; the next run
 goes on from there.
 """
 
+import os
 import time
 from typing import NamedTuple
 
 from pstored import __version__, durable
-from pstored.archive import SCHEMA, Archive, Receipt, dump_json
+from pstored.archive import NEW_ARCHIVE, SCHEMA, Archive, Receipt, dump_json
 from pstored.archive import Harvest as Bundle
 from pstored.bundle import read_back, write_bundle
 from pstored.config import Config
 from pstored.erase import Eraser, Erasure, Outcome
 from pstored.errors import ArchiveError
-from pstored.host import Facts, Host, volatile_reason
+from pstored.host import Facts, Host, mounts, volatile_reason
+from pstored.parse.filename import split_record_name
 from pstored.store import RecordReadError, Store, record_key
 
 
@@ -61,10 +63,19 @@ def harvest(host: Host, config: Config) -> Pass:
     store = Store(host.path(config.harvest.store))
     names = store.names()
     if not names:
-        return NOTHING
+        return NOTHING._replace(warnings=_why_empty(host, store))
     archive = Archive(host.path(config.archive.path))
     with archive.lock():
         return _Harvester(host, config, store, archive).run(names)
+
+
+def _why_empty(host: Host, store: Store) -> tuple[str, ...]:
+    """What keeps records from being seen, if anything does."""
+    if not os.path.isdir(store.path):
+        return (f"there is no {store.path}: the kernel has no pstore, or its module is not loaded",)
+    if host.root == "/" and not any(mount.type == "pstore" for mount in mounts()):
+        return (f"no pstore is mounted: mount -t pstore pstore {store.path}",)
+    return ()
 
 
 class _Harvester:
@@ -109,10 +120,29 @@ class _Harvester:
                 self._unreadable(name, e)
                 continue
             harvest_id = known_keys.get(key)
-            if harvest_id is not None and self._is_sound(harvest_id):
+            if harvest_id is not None and self._has(harvest_id, name, key):
                 self.known[name] = key, harvest_id
             else:
                 self.new.append(name)
+
+    def _has(self, harvest_id: str, name: str, key: str) -> bool:
+        """Whether an earlier harvest has this very record.
+
+        A dmesg record's mtime is its crash's time.  Equal bytes with another time, after the first were erased, are
+        another crash: a machine without printk.time that dies in the same way at every boot gives such.
+        """
+        if not self._is_sound(harvest_id):
+            return False
+        bundle = self.bundles[harvest_id]
+        assert bundle is not None
+        receipts = [r for r in bundle.receipts if r.key == key]
+        record = split_record_name(name)
+        if record is None or record.type != "dmesg":
+            return bool(receipts)
+        if any(r.mtime_ns == self.store.mtime_ns(name) for r in receipts):
+            return True
+        erased = self.archive.load_erased(harvest_id)
+        return any(erased.get(r.name, {}).get("outcome", Outcome.ERASED) != Outcome.ERASED for r in receipts)
 
     def _is_sound(self, harvest_id: str) -> bool:
         """Whether an earlier harvest still reads back; if not, what the store has of it is archived anew."""
@@ -176,6 +206,8 @@ class _Harvester:
                 "store (mount a disk there, or set allow_volatile = true in [archive])"
             )
         eraser = Eraser(self.host, self.store, self.config.harvest.erase, volatile=volatile)
+        if self.known or len(self.archive.harvest_ids()) <= NEW_ARCHIVE:
+            self.archive.flush_names()
         by_harvest: dict[str, list[Erasure]] = {}
         erasures = []
         for receipt, harvest_id in self._archived(bundle):
@@ -186,7 +218,12 @@ class _Harvester:
         if warning is not None:
             self.warnings.append(warning)
         for harvest_id, done in by_harvest.items():
-            self._write_erased(harvest_id, done, space)
+            try:
+                self._write_erased(harvest_id, done, space)
+            except ArchiveError as e:
+                # too late to keep the records in the store, and they are whole in the archive: go on, and say so
+                self.warnings.append(f"what was erased is not noted: {e}")
+                self.left.append(Erasure("erased.json", Outcome.FAILED, f"cannot be written: {e}"))
         return erasures
 
     def _archived(self, bundle: Bundle | None) -> list[tuple[Receipt, str]]:
@@ -217,4 +254,6 @@ class _Harvester:
             "space": space,
             "records": list(new.values()),
         }
-        durable.replace_files(self.archive.harvest_directory(harvest_id), {"erased.json": dump_json(document)})
+        # lost with the power, the records are gone from the store and in the archive all the same: one flush less
+        directory = self.archive.harvest_directory(harvest_id)
+        self.archive.write(directory, {"erased.json": dump_json(document)}, names_durable=False)

@@ -83,10 +83,12 @@ class Host:
 
     def oops_happened(self) -> bool | None:
         """Whether this boot has seen an oops; None if the kernel does not say."""
-        if (count := self._number("/sys/kernel/oops_count")) is not None:
-            return count > 0
+        count = self._number("/sys/kernel/oops_count")
         tainted = self._number("/proc/sys/kernel/tainted")
-        return None if tainted is None else bool(tainted & TAINT_DIE)
+        if count is None and tainted is None:
+            return None
+        # both: an oops taints before it writes its dump, and is counted after (kernel/panic.c, arch's oops_end())
+        return bool(count) or bool((tainted or 0) & TAINT_DIE)
 
     def facts(self) -> Facts:
         """All of it, read now."""
@@ -170,7 +172,8 @@ def volatile_reason(path: str) -> str | None:
         if upper is None:
             return None
         under = max(
-            (m for m in all_mounts if (upper + "/").startswith(m.point.rstrip("/") + "/")),
+            # of several mounts on one point the last is on top
+            (m for m in reversed(all_mounts) if (upper + "/").startswith(m.point.rstrip("/") + "/")),
             key=lambda m: len(m.point),
             default=None,
         )

@@ -2,15 +2,16 @@
 """Records into what happened to each boot: dumps, console, pmsg, ftrace and mce of one boot come together.
 
 No record says which boot it is of.  What proves it, strongest first: a stamp line; the running number of ERST; equal
-lines at equal times; then count, clock and uptime going together.  What proves that two are of *different* boots
-counts as much.  A zone that can be tied to nothing is the previous boot's, i.e. the newest in the store.
+lines at equal times.  What proves that two are of *different* boots counts as much.  Without proof, two dumps whose
+counts, clock and uptime go together are taken as one boot's, and a zone that nothing ties to a dump is put with the
+newest one, since it holds the last boot before the collection: both are guesses, and said to be.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pstored.dumps import Dump, assemble
-from pstored.logs import Log
+from pstored.logs import EARLIEST_S, Log, build_time_s
 from pstored.parse.record import Record
 
 CLOCK_SLACK_NS = 5_000_000_000
@@ -19,36 +20,50 @@ NEAR_NS = 60_000_000_000
 """Without timestamps in the text, dumps with rising counts this near in time are one boot's."""
 
 
+NEIGHBOURS = 64
+"""So many of the newest boots are asked whether a record is theirs: a store with more is hostile, or a test."""
+
+
 @dataclass(slots=True)
 class Incident:
     """What the store holds of one boot."""
 
     dumps: list[Dump] = field(default_factory=list)
     zones: list[Record] = field(default_factory=list)
-    """console, pmsg, ftrace, mce, and what is not understood."""
+    """console, pmsg, ftrace, mce, and what is not understood, that is proven to be of this boot, or alone."""
+    loose: list[Record] = field(default_factory=list)
+    """The same, put here because a zone holds the last boot before the collection."""
     evidence: list[str] = field(default_factory=list)
-    """Why these belong together."""
+    """Why these belong together: proofs."""
+    guesses: list[str] = field(default_factory=list)
+    """Why these are taken to belong together: no proofs."""
 
     def records(self) -> list[Record]:
         """All of them."""
-        return [r for dump in self.dumps for r in dump.records] + self.zones
+        return [r for dump in self.dumps for r in dump.records] + self.zones + self.loose
 
     def texts(self, kind: str) -> list[bytes]:
         """The texts of the zones of one type."""
-        return [r.text for r in self.zones if r.type == kind and r.text]
+        return [r.text for r in self.zones + self.loose if r.type == kind and r.text]
 
     def logs(self) -> list[tuple[str, Log]]:
-        """All texts that may hold lines of ours or the kernel's, with their names: dumps, oldest first, then zones."""
-        zones = [(z.name, Log(z.text)) for z in self.zones if z.type in ("console", "pmsg") and z.text]
-        return [(d.title, d.log) for d in self.dumps] + zones
+        """All texts that may hold lines of ours or the kernel's, with their names: dumps, oldest first, then zones.
+
+        Only what is proven to be of this boot.
+        """
+        return [(d.title, d.log) for d in self.dumps] + zone_logs(self.zones)
 
     def add(self, dump: Dump) -> None:
         """Take a dump in; one that is there already (shown packed, then unpacked) only adds its records."""
-        for known in self.dumps:
-            if (known.reason, known.count, known.text) == (dump.reason, dump.count, dump.text):
-                self.zones += dump.records
-                return
-        self.dumps.append(dump)
+        if any(_is_twin(known, dump) for known in self.dumps):
+            self.zones += dump.records
+        else:
+            self.dumps.append(dump)
+
+
+def zone_logs(zones: Iterable[Record]) -> list[tuple[str, Log]]:
+    """Names and texts of console and pmsg zones."""
+    return [(z.name, Log(z.text)) for z in zones if z.type in ("console", "pmsg") and z.text]
 
 
 @dataclass(slots=True)
@@ -63,60 +78,103 @@ class _Item:
     zone: Record | None
 
 
-def group(records: Iterable[Record], *, stamp_prefix: str) -> list[Incident]:
-    """Put records together by boot, oldest boot first; every record is in exactly one incident."""
+@dataclass(slots=True)
+class _Cluster:
+    incident: Incident = field(default_factory=Incident)
+    members: list[_Item] = field(default_factory=list)
+
+    def join(self, item: _Item, *, proof: str = "", guess: str = "") -> None:
+        self.members.append(item)
+        if item.dump is not None:
+            self.incident.add(item.dump)
+        if item.zone is not None:
+            is_loose = bool(guess) and bool(self.incident.dumps)
+            (self.incident.loose if is_loose else self.incident.zones).append(item.zone)
+        self.incident.evidence += [proof] if proof else []
+        self.incident.guesses += [guess] if guess else []
+
+    def newest_dump_ns(self) -> int:
+        return max((d.time_ns or 0 for d in self.incident.dumps), default=0)
+
+
+def group(records: Iterable[Record], *, stamp_prefix: str, started_ns: int | None = None) -> list[Incident]:
+    """Put records together by boot, oldest boot first; every record is in exactly one incident.
+
+    Args:
+        records: all of one harvest.
+        stamp_prefix: what stands before the boot id in a stamp.
+        started_ns: when the collecting boot began, nanoseconds since 1970 by its clock.  What was dumped later is of
+            that boot itself, and no zone is put with it for want of a better place.
+    """
+    clusters: list[_Cluster] = []
+    for item in _items(records, stamp_prefix):
+        _place(item, clusters, started_ns)
+    return [cluster.incident for cluster in clusters]
+
+
+def are_one_boot(some: list[Record], others: list[Record], *, stamp_prefix: str) -> bool:
+    """Whether it is proven that two lots of records are of one boot; parts of one dump are."""
+    ours = {id(r) for r in some}
+    for dump in assemble(r for r in some + others if r.type == "dmesg"):
+        if len({id(r) in ours for r in dump.records}) == 2:
+            return True
+    verdicts = {_compare(a, b)[0] for a in _items(some, stamp_prefix) for b in _items(others, stamp_prefix)}
+    return True in verdicts and False not in verdicts
+
+
+def _items(records: Iterable[Record], stamp_prefix: str) -> list[_Item]:
+    """Dumps, oldest first; then zones, console first: what follows may be tied to it."""
     records = list(records)
-    dumps = assemble(r for r in records if r.type == "dmesg")
-    items = [_dump_item(dump, stamp_prefix) for dump in dumps]
-    # console first: what follows may be tied to it
     zones = sorted((r for r in records if r.type != "dmesg"), key=lambda r: (r.type != "console", r.type, r.name))
-    items += [_zone_item(zone, stamp_prefix) for zone in zones]
-    clusters: list[tuple[Incident, list[_Item]]] = []
-    for item in items:
-        _place(item, clusters)
-    return [incident for incident, _ in clusters]
+    dumps = assemble(r for r in records if r.type == "dmesg")
+    return [_dump_item(d, stamp_prefix) for d in dumps] + [_zone_item(z, stamp_prefix) for z in zones]
 
 
 def _dump_item(dump: Dump, prefix: str) -> _Item:
-    stamps = frozenset(boot_id for boot_id, _ in dump.log.stamps(prefix))
-    return _Item(dump.title, stamps, dump.records[0].boot_key, dump.log, dump, None)
+    return _Item(dump.title, frozenset(dump.log.stamps(prefix)), dump.records[0].boot_key, dump.log, dump, None)
 
 
 def _zone_item(zone: Record, prefix: str) -> _Item:
     log = Log(zone.text) if zone.text and zone.type in ("console", "pmsg") else None
-    stamps = frozenset(boot_id for boot_id, _ in log.stamps(prefix)) if log is not None else frozenset()
+    stamps = frozenset(log.stamps(prefix)) if log is not None else frozenset()
     return _Item(zone.name, stamps, zone.boot_key, log if zone.type == "console" else None, None, zone)
 
 
-def _place(item: _Item, clusters: list[tuple[Incident, list[_Item]]]) -> None:
+def _place(item: _Item, clusters: list[_Cluster], started_ns: int | None) -> None:
     """Put an item where it belongs: proven before likely, likely before new."""
-    likely: tuple[int, str] | None = None
-    for at, (_, members) in enumerate(clusters):
-        same, why = _same_boot(item, members)
+    likely: tuple[_Cluster, str] | None = None
+    for cluster in reversed(_candidates(item, clusters)):
+        same, why = _same_boot(item, cluster.members)
         if same:
-            _join(item, clusters[at], why)
+            cluster.join(item, proof=why)
             return
-        if same is None and why:
-            likely = at, why
-        elif same is None and item.zone is not None and (likely is None or at > likely[0]):
-            likely = at, f"{item.what}: nothing in it names its boot; a zone holds the last boot before the collection"
+        if same is False or likely is not None:
+            continue
+        if why:
+            likely = cluster, why
+        elif item.zone is not None and not (started_ns and cluster.newest_dump_ns() > started_ns + CLOCK_SLACK_NS):
+            likely = (
+                cluster,
+                f"{item.what}: nothing in it ties it to the rest; a zone holds the last boot before the collection",
+            )
     if likely is not None:
-        _join(item, clusters[likely[0]], likely[1])
+        likely[0].join(item, guess=likely[1])
         return
-    incident = Incident()
-    clusters.append((incident, []))
-    _join(item, clusters[-1], "")
+    clusters.append(_Cluster())
+    clusters[-1].join(item)
 
 
-def _join(item: _Item, cluster: tuple[Incident, list[_Item]], why: str) -> None:
-    incident, members = cluster
-    members.append(item)
-    if item.dump is not None:
-        incident.add(item.dump)
-    if item.zone is not None:
-        incident.zones.append(item.zone)
-    if why:
-        incident.evidence.append(why)
+def _candidates(item: _Item, clusters: list[_Cluster]) -> list[_Cluster]:
+    """The newest clusters, and any older one that bears the item's stamp or key."""
+    recent = clusters[-NEIGHBOURS:]
+    if not item.stamps and item.boot_key is None:
+        return recent
+    marked = [
+        c
+        for c in clusters[:-NEIGHBOURS]
+        if any(m.stamps & item.stamps or (m.boot_key is not None and m.boot_key == item.boot_key) for m in c.members)
+    ]
+    return marked + recent
 
 
 def _same_boot(item: _Item, members: list[_Item]) -> tuple[bool | None, str]:
@@ -147,28 +205,39 @@ def _compare(a: _Item, b: _Item) -> tuple[bool | None, str]:
         if overlap is not None:
             return overlap, f"{a.what} and {b.what} {'have' if overlap else 'do not have'} equal lines at equal times"
     if a.dump is not None and b.dump is not None:
+        if _is_twin(a.dump, b.dump):
+            return True, f"{a.what} is there twice"
         return _compare_dumps(b.dump, a.dump)
     return None, ""
 
 
+def _is_twin(a: Dump, b: Dump) -> bool:
+    """The same dump, shown twice: packed in one mount, unpacked in another; or of the same moment."""
+    packed = any(r.name.endswith(".enc.z") for r in a.records + b.records)
+    return (a.reason, a.count, a.text) == (b.reason, b.count, b.text) and (packed or a.time_ns == b.time_ns)
+
+
 def _counts_clash(a: Dump, b: Dump) -> bool:
-    """One boot gives each count once; the same dump seen twice (packed and unpacked) is no clash."""
-    return a.count is not None and a.backend == b.backend and a.count == b.count and a.text != b.text
+    """One boot gives each count once."""
+    return a.count is not None and a.backend == b.backend and a.count == b.count and not _is_twin(a, b)
 
 
 def _compare_dumps(older: Dump, newer: Dump) -> tuple[bool | None, str]:
     """Two dumps whose texts do not overlap: do count, clock and uptime go together?"""
     if older.backend != newer.backend or older.time_ns is None or newer.time_ns is None:
         return None, ""
-    what = f"{older.title} and {newer.title}"
-    if older.count is not None and newer.count is not None and older.count > newer.count:
+    if older.count is None or newer.count is None or older.count >= newer.count:
         return None, ""  # the clock was set in between, or another boot
+    what = f"{older.title} and {newer.title}"
     wall = newer.time_ns - older.time_ns
     if older.log.span is not None and newer.log.span is not None:
+        began_s = (older.time_ns - older.log.span[1]) // 1_000_000_000
+        if began_s < (build_time_s(older.log.kernel.banner or "") or EARLIEST_S):
+            return None, ""  # without a clock every boot begins at the same time: that it fits says nothing
         uptime = newer.log.span[1] - older.log.span[1]
         if uptime >= 0 and abs(wall - uptime) <= CLOCK_SLACK_NS:
             return None, f"count, clock and uptime of {what} go together"
         return None, ""
-    if 0 <= wall <= NEAR_NS and older.count is not None and newer.count is not None:
+    if 0 <= wall <= NEAR_NS:
         return None, f"{what} are {wall / 1e9:.0f} s apart, with rising counts"
     return None, ""

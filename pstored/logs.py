@@ -7,14 +7,19 @@ every boot.  So what counts is the share of equal lines within the overlap.
 """
 
 import re
+from calendar import timegm
 from dataclasses import dataclass
 from functools import cached_property
+from time import strptime
 
 from pstored.parse.kmsg import KmsgLine, parse_kmsg
 
-_BANNER = re.compile(rb"Linux version (\S+) [^\n]*?(#\d+[^\n]*)")
+_BANNER = re.compile(rb"Linux version (\S{1,100}) [^\n]{0,600}?(#\d{1,6}[^\n]{0,200})")
 # CPU: 1 PID: 83 Comm: init Tainted: G      D            6.1.192-pstorelab #1
-_OOPS_RELEASE = re.compile(rb"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: [^\n]*? (\d+\.\d+\S*) (#\d+[^\n]*)")
+_OOPS_RELEASE = re.compile(
+    rb"CPU: \d{1,5} (?:UID: \d{1,10} )?PID: \d{1,10} Comm: [^\n]{0,80}? "
+    rb"(\d{1,3}\.\d{1,4}[^\s]{0,80}) (#\d{1,6}[^\n]{0,200})"
+)
 _CMDLINE = re.compile(rb"(?:Kernel command line|Command line): ([^\n]*)")
 _HARDWARE = re.compile(rb"(?:Hardware name|DMI|Machine model): ([^\n]*)")
 
@@ -24,6 +29,14 @@ DIFFERENT = 0.5
 """Fewer than so many: two boots.  In between nothing is said."""
 MIN_LINES = 3
 """An overlap of fewer lines says nothing."""
+EARLY_NS = 50_000_000
+"""What is logged before is the same in every boot of some boards, to the microsecond."""
+COARSE_NS = 1_000_000
+"""Times that are whole milliseconds come from a clock that ticks so: every boot may show the same."""
+MAX_LINES = 250_000
+"""Of a longer log only the last so many lines are looked at: some 40 times what a kernel's largest ring holds."""
+EARLIEST_S = 1_262_304_000
+"""2010-01-01: no kernel with pstore is older, so no clock that is right says less."""
 
 
 class Log:
@@ -34,13 +47,16 @@ class Log:
 
     @cached_property
     def lines(self) -> list[KmsgLine]:
-        """Its lines, in order."""
-        return list(parse_kmsg(self.text))
+        """Its lines, in order; of a very long log, the last."""
+        return list(parse_kmsg(_last_lines(self.text)))
 
     @cached_property
     def _timed(self) -> set[tuple[int, bytes]]:
-        # those at 0.000000 are the same in every boot
-        return {(line.time_ns, line.text) for line in self.lines if line.time_ns}
+        return {
+            (line.time_ns, line.text)
+            for line in self.lines
+            if line.time_ns is not None and line.time_ns > EARLY_NS and line.time_ns % COARSE_NS
+        }
 
     @cached_property
     def span(self) -> tuple[int, int] | None:
@@ -63,16 +79,20 @@ class Log:
             return True
         return False if share < DIFFERENT else None
 
-    def stamps(self, prefix: str) -> list[tuple[str, int | None]]:
-        """Boot ids that stamp lines name, with the line's time; in order."""
+    def stamps(self, prefix: str) -> list[str]:
+        """Boot ids that stamp lines name, in order, each once."""
         wanted = prefix.encode()
-        found = []
-        for line in self.lines:
-            if line.text.startswith(wanted) and line.facility != 0:
-                boot_id = line.text[len(wanted) :].strip()
-                if _BOOT_ID.fullmatch(boot_id):
-                    found.append((boot_id.decode(), line.time_ns))
-        return found
+        found: dict[str, None] = {}
+        at = self.text.find(wanted) if wanted else -1
+        while at >= 0:
+            start = self.text.rfind(b"\n", 0, at) + 1
+            end = self.text.find(b"\n", at)
+            line = self.text[start : end if end >= 0 else len(self.text)]
+            boot_id = _stamped(line, wanted)
+            if boot_id is not None:
+                found[boot_id] = None
+            at = self.text.find(wanted, at + len(line) + 1)
+        return list(found)
 
     @cached_property
     def kernel(self) -> "Kernel":
@@ -87,6 +107,31 @@ class Log:
             cmdline=_decode(found[1]) if (found := _CMDLINE.search(self.text)) else None,
             hardware=None if hardware is None else _decode(hardware[1]),
         )
+
+
+def _stamped(line: bytes, prefix: bytes) -> str | None:
+    """The boot id if the line is a stamp: the prefix at its beginning, an id behind it, and not the kernel's own."""
+    if len(line) > MAX_STAMP:
+        return None
+    (parsed,) = parse_kmsg(line)
+    boot_id = parsed.text[len(prefix) :].strip()
+    if parsed.facility == 0 or not parsed.text.startswith(prefix) or not _BOOT_ID.fullmatch(boot_id):
+        return None
+    return boot_id.decode()
+
+
+MAX_STAMP = 512
+"""A stamp line is not longer, whatever the prefix."""
+
+
+def _last_lines(text: bytes) -> bytes:
+    surplus = text.count(b"\n") - MAX_LINES
+    if surplus <= 0:
+        return text
+    at = -1
+    for _ in range(surplus):
+        at = text.find(b"\n", at + 1)
+    return text[at + 1 :]
 
 
 _BOOT_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -107,3 +152,20 @@ class Kernel:
 
 def _decode(text: bytes) -> str:
     return text.decode(errors="backslashreplace").strip()
+
+
+# #1 SMP PREEMPT_DYNAMIC Mon Nov 23 04:07:06 UTC 2026 | ... Debian 6.1.192-1 (2026-11-20)
+_BUILT_LONG = re.compile(r"([A-Z][a-z]{2}) +(\d{1,2}) (\d\d:\d\d:\d\d) (?:[A-Z]{2,5} )?(\d{4})\b")
+_BUILT_DEBIAN = re.compile(r"\((\d{4}-\d\d-\d\d)\)")
+
+
+def build_time_s(banner: str) -> int | None:
+    """The earliest moment at which the kernel can have been built, Unix seconds; None if its banner does not say."""
+    for pattern, form in ((_BUILT_LONG, "%b %d %H:%M:%S %Y"), (_BUILT_DEBIAN, "%Y-%m-%d")):
+        if found := pattern.search(banner):
+            try:
+                # the earliest moment it can mean: some builders do not use UTC
+                return timegm(strptime(" ".join(found.groups()), form)) - 14 * 3600
+            except ValueError:
+                continue
+    return None

@@ -80,8 +80,12 @@ _PANIC_KINDS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
 _FUNCTION = re.compile(
     rb"(?:RIP: [0-9a-f]{4}:|EIP: |e?pc : |PC is at |NIP \[[0-9a-f]+\] )(?:\[<[0-9a-f]+>\] )?([A-Za-z_][\w.]*)\+0x"
 )
-_SOURCE = re.compile(rb"(?:WARNING: |BUG: ).* (?:in|at) [^ ]*? ?([A-Za-z_][\w.]*)\+0x")
-_TASK = re.compile(rb"CPU: (\d+) (?:UID: \d+ )?PID: (\d+) Comm: (.+?) (?:Not tainted|Tainted: |Kdump: )")
+_SOURCE = re.compile(rb"(?:WARNING|BUG): [^\n]{0,200} (?:in|at) (?:[^ ]{1,100} )?([A-Za-z_][\w.]{0,100})\+0x")
+_TASK = re.compile(
+    rb"CPU: (?P<cpu>\d{1,5}) (?:UID: \d{1,10} )?PID: (?P<pid>\d{1,10}) Comm: (?P<comm>.{1,32}?) "
+    rb"(?:Not tainted|Tainted: |Kdump: )"
+)
+_HUNG = re.compile(rb"INFO: task (?P<comm>.{1,32}):(?P<pid>\d{1,10}) blocked for more than")
 
 LOOK_AHEAD = 60
 """Lines after a header in which its registers stand: a KASAN report is the longest."""
@@ -91,6 +95,8 @@ _END = re.compile(rb"---\[ end (?:trace|Kernel panic)")
 
 # Trap lines that follow a header ("kernel BUG at ...", "BUG: kernel NULL pointer ...") and belong to it.
 _FOLLOWERS = frozenset(("oops", "invalid-opcode"))
+CHAIN_NS = 100_000_000
+"""Reports that follow one another faster are one disaster, of which the first is the cause."""
 FOLLOWS_WITHIN = 8
 """Lines between a header and such a line."""
 
@@ -139,7 +145,7 @@ def find_event(lines: list[KmsgLine]) -> Event | None:
 def find_events(lines: list[KmsgLine]) -> list[Event]:
     """All that the log tells of, in order; a panic that only says "fatal" is one with the report before it."""
     reports = [r for r in _reports(lines) if r[1] != "warning"]
-    panics = [(i, found[1]) for i, line in enumerate(lines) if (found := _PANIC.match(line.text))]
+    panics = [(i, found[1]) for i, line in enumerate(lines) if not line.facility and (found := _PANIC.match(line.text))]
     if not panics:
         return [_report(lines, r) for r in reports]
     at, words = panics[-1]
@@ -157,6 +163,8 @@ def _reports(lines: Iterable[KmsgLine]) -> Iterable[tuple[int, str, bytes]]:
     """Index, kind and text of each report's header; the ``Oops:`` line that follows a header is no second report."""
     last = -LOOK_AHEAD
     for i, line in enumerate(lines):
+        if line.facility:
+            continue  # written by user space
         for kind, pattern in _HEADERS:
             if pattern.match(line.text):
                 if kind not in _FOLLOWERS or i - last > FOLLOWS_WITHIN:
@@ -169,7 +177,7 @@ def _panic(lines: list[KmsgLine], at: int, words: bytes, before: list[tuple[int,
     for tail_kind, pattern in _TAILS:
         if not pattern.match(words):
             continue
-        report = _cause(before, tail_kind)
+        report = _cause(lines, before, tail_kind, words)
         if report is not None:
             return _event(lines, report[1], report[2], Severity.PANIC, report[0], at + 1)
         return _event(lines, tail_kind or "panic", b"Kernel panic: " + words, Severity.PANIC, at, at + LOOK_AHEAD)
@@ -177,17 +185,34 @@ def _panic(lines: list[KmsgLine], at: int, words: bytes, before: list[tuple[int,
     return _event(lines, kind, b"Kernel panic: " + words, Severity.PANIC, at, at + LOOK_AHEAD)
 
 
-def _cause(before: list[tuple[int, str, bytes]], kind: str | None) -> tuple[int, str, bytes] | None:
-    """The report that a tail belongs to: the last one, of the tail's own kind where it has one."""
-    fitting = [r for r in before if kind is None or r[1] == kind]
-    return fitting[-1] if fitting else None
+def _cause(
+    lines: list[KmsgLine], before: list[tuple[int, str, bytes]], kind: str | None, words: bytes
+) -> tuple[int, str, bytes] | None:
+    """The report that a tail belongs to: of the tail's own kind where it has one; the first of an unbroken chain.
+
+    A warning is the cause only of a panic that says so.
+    """
+    warned = b"panic_on_warn" in words
+    fitting = [r for r in before if (r[1] == kind if kind is not None else warned or r[1] != "warning")]
+    if not fitting:
+        return None
+    at = len(fitting) - 1
+    while at > 0 and _follows_at_once(lines[fitting[at - 1][0]], lines[fitting[at][0]]):
+        at -= 1
+    return fitting[at]
+
+
+def _follows_at_once(earlier: KmsgLine, later: KmsgLine) -> bool:
+    if earlier.time_ns is None or later.time_ns is None:
+        return False
+    return later.time_ns - earlier.time_ns < CHAIN_NS
 
 
 def _event(lines: list[KmsgLine], kind: str, header: bytes, severity: Severity, first: int, last: int) -> Event:
     last = min(last, len(lines))
     window = [line.text for line in lines[first : max(last, min(first + LOOK_AHEAD, len(lines)))]]
     function = None if kind == "sysrq" else _first(_FUNCTION, window[:LOOK_AHEAD]) or _first(_SOURCE, window[:1])
-    task = next((found for text in window if (found := _TASK.search(text))), None)
+    task = _HUNG.match(header) or next((found for text in window if (found := _TASK.search(text))), None)
     title = header.decode(errors="backslashreplace").strip()
     if function is not None and function not in title:
         title += f" in {function}"
@@ -196,9 +221,9 @@ def _event(lines: list[KmsgLine], kind: str, header: bytes, severity: Severity, 
         title=title,
         severity=severity,
         function=function,
-        comm=None if task is None else task[3].decode(errors="backslashreplace"),
-        pid=None if task is None else int(task[2]),
-        cpu=None if task is None else int(task[1]),
+        comm=None if task is None else task["comm"].decode(errors="backslashreplace"),
+        pid=None if task is None else int(task["pid"]),
+        cpu=int(task["cpu"]) if task is not None and "cpu" in task.groupdict() else None,
         first=first,
         last=last,
     )

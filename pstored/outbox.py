@@ -47,7 +47,7 @@ class Outbox:
 
     def put(self, sink: str, crash_id: str, revision: int) -> None:
         """Have a crash delivered, unless the sink has this revision."""
-        if self.delivered(crash_id).get(sink, {}).get("revision", 0) < revision:
+        if self.delivered_revision(sink, crash_id) < revision:
             self._write(Entry(sink, crash_id, revision, 0, None, False))
 
     def pending(self, sink: str) -> Iterator[Entry]:
@@ -71,13 +71,19 @@ class Outbox:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         delivered[entry.sink] = {"revision": entry.revision, "time": when, "receipt": receipt}
         directory = self.archive.crash_directory(entry.crash_id)
-        durable.replace_files(directory, {"delivered.json": dump_json({"schema": SCHEMA, "sinks": delivered})})
+        self.archive.write(directory, {"delivered.json": dump_json({"schema": SCHEMA, "sinks": delivered})})
         self.drop(entry)
 
     def drop(self, entry: Entry) -> None:
         """Take the entry out."""
         with durable.archive_errors("remove from", self.archive.outbox):
             durable.remove_file(os.path.join(self.archive.outbox, entry.sink, f"{entry.crash_id}.json"))
+
+    def delivered_revision(self, sink: str, crash_id: str) -> int:
+        """The newest revision that the sink has; 0 if none."""
+        entry = self.delivered(crash_id).get(sink)
+        revision = entry.get("revision") if isinstance(entry, dict) else None
+        return revision if isinstance(revision, int) else 0
 
     def delivered(self, crash_id: str) -> dict[str, dict[str, Any]]:
         """Sink to what delivered.json says of it."""
@@ -105,4 +111,4 @@ class Outbox:
         directory = os.path.join(self.archive.outbox, entry.sink)
         durable.make_directory(directory)
         document = {"schema": SCHEMA} | entry._asdict()
-        durable.replace_files(directory, {f"{entry.crash_id}.json": dump_json(document)})
+        self.archive.write(directory, {f"{entry.crash_id}.json": dump_json(document)})

@@ -7,6 +7,7 @@ Kept as long as anything else is left to remove: what a sink is still to get, an
 
 import os
 import time
+from calendar import timegm
 from typing import Any, NamedTuple
 
 from pstored import durable
@@ -30,8 +31,7 @@ def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> li
     units = _units(archive, config)
     count = sum(len(u.harvests) for u in units)
     size = sum(u.size for u in units)
-    now = (time.time_ns() if wall_ns is None else wall_ns) // 1_000_000_000
-    oldest = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(max(0, now - limits.max_age_days * 86400)))
+    oldest = _oldest(archive, limits.max_age_days, time.time_ns() if wall_ns is None else wall_ns)
     removed: list[str] = []
     for unit in sorted(units[:-1], key=lambda u: (u.valued, u.harvests)):
         too_many = bool(limits.max_harvests) and count > limits.max_harvests
@@ -45,6 +45,14 @@ def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> li
     return removed
 
 
+def _oldest(archive: Archive, max_age_days: int, wall_ns: int) -> str:
+    """Ids that sort before this are too old; a clock that is ahead of the newest harvest is not believed."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall_ns // 1_000_000_000))
+    newest = min([stamp, *(i.split("-")[0] for i in archive.harvest_ids()[-1:])])
+    seconds = timegm(time.strptime(newest, "%Y%m%dT%H%M%SZ")) - max_age_days * 86400
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(max(0, seconds)))
+
+
 def _units(archive: Archive, config: Config) -> list[_Unit]:
     """All harvests, oldest first, with their crashes."""
     crashes = archive.crash_summaries()
@@ -55,15 +63,18 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
     groups: list[tuple[set[str], list[str]]] = []
     for crash in crashes:
         harvests = set(crash["harvests"])
-        at = next((owner[h] for h in harvests if h in owner), len(groups))
-        if at == len(groups):
-            groups.append((set(), []))
-        groups[at][0].update(harvests)
-        groups[at][1].append(crash["id"])
-        owner.update(dict.fromkeys(harvests, at))
+        joined = {owner[h] for h in harvests if h in owner}
+        members = [crash["id"]]
+        for at in joined:  # a crash that two groups share makes them one
+            harvests |= groups[at][0]
+            members = groups[at][1] + members
+            groups[at] = (set(), [])
+        owner.update(dict.fromkeys(harvests, len(groups)))
+        groups.append((harvests, members))
     units = [
         _Unit(tuple(sorted(h)), tuple(c), _size(archive, h, c), bool(due.intersection(c) or firsts.intersection(c)))
         for h, c in groups
+        if h
     ]
     alone = [h for h in archive.harvest_ids() if h not in owner]
     units += [_Unit((h,), (), _size(archive, {h}, []), False) for h in alone]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pstored.oops import Event, find_events
 from pstored.parse.kmsg import KmsgLine, parse_kmsg
+from pstored.visible import visible
 
 EXCERPT = 80
 """Lines of the kernel's own words on a page; the rest is in the file."""
@@ -39,16 +40,6 @@ class Style(NamedTuple):
         return f"\x1b[2m{text}\x1b[0m" if self.color else text
 
 
-def visible(text: bytes | str) -> str:
-    """Text with everything escaped that a terminal would act on; tabs become spaces."""
-    if isinstance(text, bytes):
-        text = text.decode(errors="backslashreplace")
-    text = text.expandtabs()
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _when(wall: str | None, *, doubtful: bool) -> str:
     """Minutes are enough on a line; a clock that cannot be trusted gets a question mark."""
     if wall is None:
@@ -62,14 +53,15 @@ def short_line(crash: dict[str, Any]) -> str:
     where = f"boot {boot[:8]}" if boot else "boot unknown"
     when = _when(crash["time"]["wall"], doubtful=crash["time"]["doubtful"])
     whole = "" if crash["complete"] else "  (incomplete)"
-    return f"{_short(crash['id'])}  {when}  {where}  {visible(crash['title'])}{whole}"
+    where += "?" if crash["boot"]["confidence"] == "low" else ""
+    return f"{_short(crash['id'])}  {when}  {where}  {crash['severity']}: {visible(crash['title'])}{whole}"
 
 
 def _short(crash_id: str) -> str:
     return crash_id.split("-")[1][:8]
 
 
-_COLUMNS = ("ID", "TIME (UTC)", "BOOT", "KERNEL", "BACKEND", "WHOLE", "WHAT HAPPENED")
+_COLUMNS = ("ID", "TIME (UTC)", "BOOT", "KERNEL", "BACKEND", "WHOLE", "END", "WHAT HAPPENED")
 
 
 def render_list(summaries: list[dict[str, Any]], *, style: Style = Style(), width: int | None = None) -> str:  # noqa: B008
@@ -93,10 +85,11 @@ def _row(s: dict[str, Any]) -> tuple[str, ...]:
     return (
         _short(s["id"]),
         _when(s["time"], doubtful=s["doubtful"]),
-        s["boot"][:8] if s["boot"] else "?",
+        s["boot"][:8] + ("?" if s["confidence"] == "low" else "") if s["boot"] else "?",
         visible(s["kernel"] or "?"),
         s["backend"] or "?",
         "yes" if s["complete"] else "no",
+        s["severity"],
         visible(s["title"]),
     )
 
@@ -129,6 +122,7 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
     else:
         named = f"{boot['id']} ({boot['confidence']}, by {boot['method']})"
     facts = [("crash", crash["id"] + (f", revision {crash['revision']}" if crash["revision"] > 1 else ""))]
+    facts += [("end", _ENDS.get(crash["severity"], "unknown"))]
     facts += [("boot", named)]
     facts += [("", style.dim(visible(e))) for e in boot["evidence"][:3]]
     when = "unknown" if time["wall"] is None else time["wall"].replace("T", " ").replace(".000000", "")
@@ -149,6 +143,13 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
     collected = crash["collected"]
     facts += [("collected", f"{collected['time']} on boot {collected['boot_id'] or 'unknown'}")]
     return facts
+
+
+_ENDS = {
+    "panic": "panic: the machine died of it",
+    "oops": "oops: a task died of it; whether the machine lived on is not in these records",
+    "warning": "warning: nothing died of it",
+}
 
 
 def _dump(dump: dict[str, Any]) -> str:

@@ -4,10 +4,7 @@
 Nothing in it depends on when it was made: the analysis of the same archive gives the same report.
 """
 
-import re
-from calendar import timegm
 from datetime import UTC, datetime
-from time import strptime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pstored.boots import Attribution, Confidence, Method
 from pstored.dumps import Dump
 from pstored.incidents import Incident
+from pstored.logs import EARLIEST_S, build_time_s
 from pstored.oops import Event, Severity, find_event
 from pstored.parse.record import Record
+from pstored.visible import visible
 
 
 class _Model(BaseModel):
@@ -163,6 +162,7 @@ def build(
         notes += [f"{record.name}: {text}" for text in record.notes]
         if record.type != "dmesg":
             notes += [f"{record.name}: {text}" for text in record.damage]
+    notes += [f"a guess: {guess}" for guess in incident.guesses]
     backends = sorted({r.backend for r in records if r.backend is not None})
     if len(backends) > 1:
         notes.append(f"records from several backends: {', '.join(backends)}")
@@ -176,6 +176,7 @@ def build(
         "doubtful": time.doubtful,
         "boot": boot.boot_id,
         "method": boot.method,
+        "confidence": boot.confidence,
         "kernel": kernel.release,
         "title": title,
         "kind": event.kind,
@@ -283,10 +284,6 @@ def _uptime_s(incident: Incident) -> float | None:
     return max(spans) / 1e9 if spans else None
 
 
-EARLIEST_S = 1_262_304_000
-"""2010-01-01: no kernel with pstore is older, so no clock that is right says less."""
-
-
 def _doubt(wall_ns: int, banner: str | None, collected_ns: int | None) -> str | None:
     built = build_time_s(banner or "")
     if wall_ns // 10**9 < (built or EARLIEST_S):
@@ -294,23 +291,6 @@ def _doubt(wall_ns: int, banner: str | None, collected_ns: int | None) -> str | 
         return f"the clock of the boot that crashed was wrong: it showed a time before {what}"
     if collected_ns is not None and wall_ns > collected_ns + 5 * 10**9:
         return "by the collecting boot's clock this time is still to come: one of the two clocks was wrong"
-    return None
-
-
-# #1 SMP PREEMPT_DYNAMIC Mon Nov 23 04:07:06 UTC 2026 | ... Debian 6.1.192-1 (2026-11-20)
-_BUILT_LONG = re.compile(r"([A-Z][a-z]{2}) +(\d{1,2}) (\d\d:\d\d:\d\d) (?:[A-Z]{2,5} )?(\d{4})\b")
-_BUILT_DEBIAN = re.compile(r"\((\d{4}-\d\d-\d\d)\)")
-
-
-def build_time_s(banner: str) -> int | None:
-    """The earliest moment at which the kernel can have been built, Unix seconds; None if its banner does not say."""
-    for pattern, form in ((_BUILT_LONG, "%b %d %H:%M:%S %Y"), (_BUILT_DEBIAN, "%Y-%m-%d")):
-        if found := pattern.search(banner):
-            try:
-                # the earliest moment it can mean: some builders do not use UTC
-                return timegm(strptime(" ".join(found.groups()), form)) - 14 * 3600
-            except ValueError:
-                continue
     return None
 
 
@@ -324,4 +304,4 @@ def _iso(time_ns: int) -> str:
 
 def _one_line(text: str) -> str:
     """Titles come from records: one line, nothing that a terminal acts on."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:300]
+    return visible(text)[:300]

@@ -2,6 +2,7 @@
 """The command line: arguments, and errors into exit statuses.  What each command does is imported when it runs."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ def run(arguments: Sequence[str]) -> int:
         _set_up_logging()
     steps.trace_from_environment()
     command = getattr(import_module(f"pstored.cli.{options.module}"), options.function)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a name must not end the run
     try:
         status: int = command(options)
         sys.stdout.flush()

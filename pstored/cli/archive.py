@@ -80,9 +80,9 @@ def verify(options: Namespace) -> int:
         count, found = _verify_harvest(archive, harvest_id)
         records += count
         problems += found
-    crashes = archive.crash_summaries()
-    for summary in crashes:
-        count, found = _verify_crash(archive, summary["id"])
+    crashes = archive.crash_ids()
+    for crash_id in crashes:
+        count, found = _verify_crash(archive, crash_id)
         files += count
         problems += found
     if options.json:
@@ -99,6 +99,17 @@ def verify(options: Namespace) -> int:
 def _verify_harvest(archive: Archive, harvest_id: str) -> tuple[int, list[str]]:
     problems = []
     seen = 0
+    analyzed = os.path.join(archive.harvest_directory(harvest_id), "analyzed.json")
+    if os.path.exists(analyzed):
+        try:
+            there = set(archive.crash_ids())
+            problems += [
+                f"crash {c} is missing; `pstored analyze --all` makes it again"
+                for c in load_json(analyzed)["crashes"]
+                if c not in there
+            ]
+        except (ArchiveError, KeyError, TypeError) as e:
+            problems.append(f"harvest {harvest_id}: {e}")
     try:
         receipts = {r.name: r for r in archive.load_harvest(harvest_id).receipts}
         for member, data in archive.read_records(harvest_id):

@@ -13,6 +13,7 @@ from pstored.errors import ArchiveError, StoreError
 from pstored.harvest import NOTHING, Pass
 from pstored.harvest import harvest as do_harvest
 from pstored.host import Host
+from pstored.visible import visible
 
 if TYPE_CHECKING:
     from pstored.deliver import Delivery
@@ -48,11 +49,11 @@ def collect(options: Namespace) -> int:
     context = _Context(options)
     store_error: StoreError | None = None
     try:
-        done = do_harvest(context.host, context.config)
+        done = _harvest(context)
     except StoreError as e:
         store_error, done = e, NOTHING
-    notes, crashes, delivery = _rest(context, done)
-    status = _status(done, crashes, delivery)
+    notes, crashes, delivery, failed = _rest(context, done)
+    status = 1 if failed else _status(done, crashes, delivery)
     if context.json:
         _print_json(
             {
@@ -70,7 +71,24 @@ def collect(options: Namespace) -> int:
     return status
 
 
-def _rest(context: _Context, done: Pass) -> "tuple[list[str], list[dict[str, Any]], Delivery]":
+def _harvest(context: _Context) -> Pass:
+    """Harvest; if the archive has no room, make it keep its limits, and try once more."""
+    from pstored.quota import prune
+
+    try:
+        return do_harvest(context.host, context.config)
+    except ArchiveError:
+        try:
+            with context.archive.lock():
+                removed = prune(context.archive, context.config)
+        except ArchiveError:
+            removed = []
+        if not removed:
+            raise
+        return do_harvest(context.host, context.config)
+
+
+def _rest(context: _Context, done: Pass) -> "tuple[list[str], list[dict[str, Any]], Delivery, bool]":
     from pstored.analyze import analyze as do_analyze
     from pstored.analyze import note_boot
     from pstored.deliver import deliver as do_deliver
@@ -81,12 +99,13 @@ def _rest(context: _Context, done: Pass) -> "tuple[list[str], list[dict[str, Any
     with context.archive.lock():
         note_boot(context.archive, context.host.facts(), stamped=stamped)
         found = do_analyze(context.archive, context.config, touched=done.touched)
-        if done.harvest_id is not None:
-            for harvest_id in prune(context.archive, context.config):
-                warn(f"harvest {harvest_id} was removed: the archive is over its limits")
+        for failure in found.failures:
+            warn(failure)
+        crashes = [context.archive.load_crash(i) for i in found.crashes]
         delivery = do_deliver(context.archive, context.config)
-    crashes = [context.archive.load_crash(i) for i in found.crashes]
-    return list(found.notes), crashes, delivery
+        for harvest_id in prune(context.archive, context.config):
+            warn(f"harvest {harvest_id} was removed: the archive is over its limits")
+    return list(found.notes), crashes, delivery, bool(found.failures)
 
 
 def _status(done: Pass, crashes: list[dict[str, Any]], delivery: "Delivery") -> int:
@@ -115,14 +134,16 @@ def analyze(options: Namespace) -> int:
     with context.archive.lock():
         found = do_analyze(context.archive, context.config, again=options.all)
     crashes = [context.archive.load_crash(i) for i in found.crashes]
+    for failure in found.failures:
+        warn(failure)
     if context.json:
-        _print_json({"schema": 1, "crashes": crashes, "notes": list(found.notes)})
-        return 0
+        _print_json({"schema": 1, "crashes": crashes, "notes": list(found.notes), "failures": list(found.failures)})
+        return int(bool(found.failures))
     for crash in crashes:
         print(short_line(crash))
     for note in found.notes:
         print(note)
-    return 0
+    return int(bool(found.failures))
 
 
 def deliver(options: Namespace) -> int:
@@ -192,7 +213,8 @@ def _print_pass(context: _Context, done: Pass) -> None:
         warn(warning)
     store = context.config.harvest.store
     if not done.erasures:
-        print(f"nothing in {store}")
+        if not done.warnings:
+            print(f"nothing in {store}")
         return
     new = len(done.archived)
     erased = sum(e.outcome is Outcome.ERASED for e in done.erasures)
@@ -205,12 +227,8 @@ def _print_pass(context: _Context, done: Pass) -> None:
         if e.is_trouble():
             reasons.setdefault((e.outcome, e.why), []).append(e.name)
     for (outcome, why), names in reasons.items():
-        shown = ", ".join(_visible(n) for n in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        shown = ", ".join(visible(n) for n in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         warn(f"{outcome}: {shown}: {why}")
-
-
-def _visible(name: str) -> str:
-    return name if name.isprintable() else ascii(name)
 
 
 def _print_collected(

@@ -65,8 +65,11 @@ def fields(crash: dict[str, Any], *, text: bytes, report_path: str, cap: int) ->
     """The entry's fields."""
     boot = crash["boot"]["id"]
     where = f"boot {boot}" if boot else "a boot that cannot be named"
+    title = crash["title"]
+    if crash["severity"] == "panic" and "panic" not in title:
+        title += ", then panic"
     found: dict[str, str | bytes | None] = {
-        "MESSAGE": f"{crash['title']} ({where}, kernel {crash['kernel']['release'] or 'unknown'})",
+        "MESSAGE": f"{title} ({where}, kernel {crash['kernel']['release'] or 'unknown'})",
         "MESSAGE_ID": MESSAGE_ID,
         "PRIORITY": _PRIORITIES.get(crash["severity"], "3"),
         "SYSLOG_IDENTIFIER": "pstored",
