@@ -198,6 +198,8 @@ def _compare(a: _Item, b: _Item) -> tuple[bool | None, str]:
     if a.boot_key is not None and b.boot_key is not None:
         same = a.boot_key == b.boot_key
         return same, f"{a.what} and {b.what} have ERST ids of {'one boot' if same else 'different boots'}"
+    if a.zone is not None and b.zone is not None and _hold_one_boot(a.zone, b.zone):
+        return True, f"{a.what} and {b.what} both hold the last boot before the collection"
     if a.dump is not None and b.dump is not None and _counts_clash(a.dump, b.dump):
         return False, f"{a.what} and {b.what} have the same count, which one boot gives only once"
     if a.log is not None and b.log is not None:
@@ -209,6 +211,11 @@ def _compare(a: _Item, b: _Item) -> tuple[bool | None, str]:
             return True, f"{a.what} is there twice"
         return _compare_dumps(b.dump, a.dump)
     return None, ""
+
+
+def _hold_one_boot(a: Record, b: Record) -> bool:
+    """console and pmsg zones are emptied at every boot: fs/pstore/ram.c, ramoops_init_prz(); zone.c likewise."""
+    return a.harvest_id == b.harvest_id and a.backend == b.backend and {a.type, b.type} == {"console", "pmsg"}
 
 
 def _is_twin(a: Dump, b: Dump) -> bool:

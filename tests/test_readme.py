@@ -106,10 +106,10 @@ def test_first_screen_is_what_the_program_prints(tmp_path: Path) -> None:
     """The session at the top, but for the root, the lab's stamp prefix and the time of the collection."""
     root = collected(tmp_path)
     shown = README.split("```console\n")[1].split("```")[0]
-    said_collect, _, said_show = shown.partition("\n\n$ pstored show db5c\n")
+    said_collect, wanted, said_show = re.split(r"\n\n\$ pstored show (\w+)\n", shown)
 
     true_collect = (root / "collected").read_text().replace(f"--root {root} ", "")
-    true_show = run(root, "show", "db5c").replace(STAMP_PREFIX, "pstored: boot ")
+    true_show = run(root, "show", wanted).replace(STAMP_PREFIX, "pstored: boot ")
 
     assert said_collect.removeprefix("$ pstored collect\n") == true_collect.rstrip("\n")
     assert timeless(said_show.partition("  ...\n")[0]) == timeless(true_show)[: len(timeless(said_show)) - 1]
