@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pstored import __version__, durable
-from pstored.archive import SCHEMA, Archive, dump_json
+from pstored.archive import SCHEMA, Archive, dump_json, seal
 from pstored.archive import Harvest as Bundle
 from pstored.boots import (
     Attribution,
@@ -316,7 +316,7 @@ class _Analyzer:
     def _store(self, report: Report, contents: dict[str, bytes]) -> None:
         directory = self.archive.crash_directory(report.id)
         durable.make_directory(directory)
-        document = report.model_dump(mode="json", by_alias=True)
+        document = seal(report.model_dump(mode="json", by_alias=True, exclude={"digest"}))
         # before the crash is there: killed in between, the next run finds both to do; the other way round, only one
         for sink in enabled_sinks(self.config):
             self.outbox.put(sink, report.id, report.revision)

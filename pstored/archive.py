@@ -78,6 +78,21 @@ def dump_json(value: object) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
+def seal(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with a digest of itself, so that a flipped bit in it is noticed by ``pstored verify``."""
+    return document | {"digest": _digest(document)}
+
+
+def is_sealed(document: dict[str, Any]) -> bool:
+    """Whether a document still is what :func:`seal` gave."""
+    return document.get("digest") == _digest({k: v for k, v in document.items() if k != "digest"})
+
+
+def _digest(document: dict[str, Any]) -> str:
+    """SHA-256 of the document as compact JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def make_id(digest_of: Iterable[str], *, wall_ns: int, after: str | None) -> str:
     """An id for things whose digests are given, later than the id *after*."""
     digest = hashlib.sha256("\n".join(digest_of).encode(errors="surrogateescape")).hexdigest()[:12]

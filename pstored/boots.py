@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from pstored.dumps import Dump
-from pstored.host import Facts
+from pstored.host import BOOT_ID, Facts
 from pstored.incidents import Incident, zone_logs
-from pstored.logs import EARLIEST_S, Log
+from pstored.logs import EARLIEST_S, Log, build_time_s
 
 START_SLACK_S = 5.0
 """How far the beginning of a boot, worked out twice from clock and uptime, may differ: whole seconds in EFI ids."""
@@ -99,7 +99,8 @@ def parse_ledger(data: bytes) -> list[Boot]:
             fields = json.loads(line)
             boot = Boot(**{k: fields[k] for k in Boot.__dataclass_fields__ if k in fields})
             boot.starts()  # numbers must be numbers
-            found.append(boot)
+            if BOOT_ID.fullmatch(boot.boot_id) and isinstance(boot.kernel, str | None):
+                found.append(boot)
         except (ValueError, TypeError, KeyError):
             continue
     return found
@@ -174,8 +175,8 @@ def _by_stamp(question: Question, reasons: list[str]) -> Attribution | None:
         evidence = f"{what} bears the stamp {prefix}{boot_id}"
         return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.CERTAIN, evidence=(evidence,))
     if found:
-        reasons.append(f"stamps of {len(found)} boots in the records of one: {', '.join(found)}")
-        return None
+        why = f"stamps of {len(found)} boots in what seem to be the records of one: {', '.join(found)}"
+        return Attribution(boot_id=None, method=Method.UNKNOWN, confidence=Confidence.NONE, evidence=(why,))
     if len(loose) != 1:
         reasons.append(f"no stamp ({prefix}<boot-id>) in the records")
         return None
@@ -217,7 +218,8 @@ def _by_ledger(question: Question, reasons: list[str]) -> Attribution | None:
     uptime = dump.log.span[1] / 1e9
     start = dump.time_ns / 1e9 - uptime
     kernel = next((k.release for d in reversed(timed) if (k := d.log.kernel).release is not None), None)
-    if start < EARLIEST_S:
+    banner = next((k.banner for d in reversed(timed) if (k := d.log.kernel).banner is not None), None)
+    if start < (build_time_s(banner or "") or EARLIEST_S):
         reasons.append("the clock of the boot that crashed was not set: every boot begins at the same time then")
         return None
     together = [b for b in question.ledger if any(abs(start - began) <= START_SLACK_S for began in b.starts())]
@@ -255,13 +257,20 @@ def _fits(boot: Boot, start: float, uptime: float, kernel: str | None, dump: Dum
     version = dump.log.kernel.version
     if version is not None and boot.version is not None and version != boot.version:
         return False
-    if boot.last_uptime is not None and uptime < boot.last_uptime - UPTIME_SLACK_S:
+    is_end = dump.reason in ("Panic", "Emergency")  # an oops may have been survived
+    if is_end and boot.last_uptime is not None and uptime < boot.last_uptime - UPTIME_SLACK_S:
         return False  # the boot was alive later than the record's last line
-    if boot.stamped and dump.log.span is not None and boot.first_uptime is not None:
-        first, last = dump.log.span[0] / 1e9, dump.log.span[1] / 1e9
-        if first < boot.first_uptime - START_SLACK_S and boot.first_uptime + START_SLACK_S < last:
-            return False  # its log would bear the stamp
+    if _lacks_stamp(boot, dump.log):
+        return False
     return any(abs(start - began) <= START_SLACK_S for began in boot.starts())
+
+
+def _lacks_stamp(boot: Boot, log: Log) -> bool:
+    """Whether a log covers the time at which a boot was stamped, and bears no stamp: then it is not that boot's."""
+    if not boot.stamped or log.span is None or boot.first_uptime is None:
+        return False
+    first, last = log.span[0] / 1e9, log.span[1] / 1e9
+    return first < boot.first_uptime - START_SLACK_S and boot.first_uptime + START_SLACK_S < last
 
 
 def _by_elimination(question: Question, reasons: list[str]) -> Attribution | None:
@@ -284,6 +293,9 @@ def _by_elimination(question: Question, reasons: list[str]) -> Attribution | Non
         reasons.append(
             f"the last boot in the ledger, {boot.boot_id}, lived longer than this record: another boot was in between"
         )
+        return None
+    if any(_lacks_stamp(boot, log) for log in logs):
+        reasons.append(f"the last boot in the ledger, {boot.boot_id}, was stamped, and this log is not")
         return None
     kernels = {log.kernel.release for log in logs} - {None}
     if boot.kernel is not None and kernels and boot.kernel not in kernels:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from pstored import durable
-from pstored.archive import Archive, Harvest, Receipt, dump_json, make_id
+from pstored.archive import Archive, Harvest, Receipt, dump_json, make_id, seal
 from pstored.errors import ArchiveError
 from pstored.store import CHUNK, Digest, RecordReadError, Store, record_key
 
@@ -47,7 +47,7 @@ def write_bundle(
     ids = archive.harvest_ids()
     digests = (f"{r.name} {r.sha256}" for r in receipts)
     harvest_id = make_id(digests, wall_ns=wall_ns, after=ids[-1] if ids else None)
-    facts = describe(harvest_id, receipts)
+    facts = seal(describe(harvest_id, receipts))
     durable.write_flushed(os.path.join(temporary, "harvest.json"), dump_json(facts))
     durable.commit_directory(temporary, archive.harvest_directory(harvest_id))
     return Harvest(harvest_id, facts, tuple(receipts))

@@ -49,7 +49,7 @@ def _agrees(dump: Dump, event: Event) -> bool:
 
 def _unexplained(dump: Dump) -> Event | None:
     if dump.reason is None:
-        if any(r.text is None for r in dump.records):
+        if any(r.text is None and r.size for r in dump.records):
             return _plain_event("other", "a kernel dump that cannot be unpacked", Severity.UNKNOWN)
         return None
     if dump.reason == "Emergency":

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from pstored.logs import Log
+from pstored.logs import Log, edge_times
 from pstored.parse.header import SHUTDOWN_REASONS
 from pstored.parse.record import Record
 
@@ -76,6 +76,8 @@ class Dump:
                 pieces.append(record.text)
                 if record.text and not record.text.endswith(b"\n"):
                     pieces.append(b"\n")
+        if before is not None and 1 < before <= MAX_PART:
+            pieces.append(gap_line(f"{self.title}: part {_span(1, before - 1)} is missing: the newest text"))
         return b"".join(pieces)
 
     @cached_property
@@ -96,6 +98,8 @@ class Dump:
 
 MAX_PART = 1000
 """A part number beyond this is damage, not a dump of so many parts: a full EFI store has some sixty."""
+OUT_OF_ORDER_NS = 1_000_000_000
+"""Lines of several CPUs are not sorted by time."""
 RUNS_ASKED = 32
 """So many of the newest dumps are asked whether a part continues them."""
 
@@ -131,20 +135,20 @@ def _part(record: Record) -> int:
     return 0 if record.header is None else record.header.part
 
 
-def _written(record: Record) -> tuple[int, int, int]:
+def _written(record: Record) -> tuple[int, int, int, str]:
     """Sort key: the order in which the crashing kernels wrote."""
     running_number = record.id if record.boot_key is not None and record.id is not None else 0
-    return (running_number, record.time_ns or 0, _part(record))
+    return (running_number, record.time_ns or 0, _part(record), record.name)
 
 
 def _runs(group: list[Record]) -> list[list[Record]]:
     """Split records of equal reason and count where a new boot begins: parts must go up, without a long pause."""
     runs: list[list[Record]] = []
     for record in sorted(group, key=_written):
-        for run in reversed(runs[-RUNS_ASKED:]):
-            if _continues(run[-1], record):
-                run.append(record)
-                break
+        fitting = [run for run in runs[-RUNS_ASKED:] if _continues(run[-1], record)]
+        if fitting:
+            # of two boots that crashed in the same seconds: the one whose text goes on where this ends
+            min(fitting, key=lambda run: _pause_in_text(record, run[-1])).append(record)
         else:
             runs.append([record])
     return runs
@@ -155,10 +159,24 @@ def _continues(before: Record, after: Record) -> bool:
     if step < 1:
         return False
     pause = (after.time_ns or 0) - (before.time_ns or 0)
-    return pause <= PART_GAP_NS * min(step, 100)
+    return pause <= PART_GAP_NS * min(step, 100) and _pause_in_text(after, before) < NEVER
 
 
-def _dump_order(dump: Dump) -> tuple[int, int, int]:
+NEVER = 1 << 62
+"""Longer than any pause: time would run backwards."""
+
+
+def _pause_in_text(older: Record, newer: Record) -> int:
+    """Nanoseconds between the last line of one part and the first of the next newer one; 0 where lines have no time."""
+    ends = edge_times(older.text or b"")[1], edge_times(newer.text or b"")[0]
+    if ends[0] is None or ends[1] is None:
+        return 0
+    pause = ends[1] - ends[0]
+    # CPUs print a little out of order
+    return abs(pause) if pause > -OUT_OF_ORDER_NS else NEVER
+
+
+def _dump_order(dump: Dump) -> tuple[int, int, int, str]:
     newest = dump.records[-1]
     number = newest.id if newest.boot_key is not None and newest.id is not None else 0
-    return (dump.time_ns or 0, number, dump.count or 0)
+    return (dump.time_ns or 0, number, dump.count or 0, newest.name)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+BOOT_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 TAINT_DIE = 1 << 7
 """``D`` in the taint mask: an oops has happened (Documentation/admin-guide/tainted-kernels.rst)."""
@@ -71,7 +71,7 @@ class Host:
     def boot_id(self) -> str | None:
         """The running boot's id, lower case with dashes."""
         text = (self.read("/proc/sys/kernel/random/boot_id") or "").strip().lower()
-        return text if _UUID.fullmatch(text) else None
+        return text if BOOT_ID.fullmatch(text) else None
 
     def uptime_s(self) -> float | None:
         """From /proc/uptime."""

@@ -17,7 +17,8 @@ from pstored.parse.kmsg import KmsgLine, parse_kmsg
 _BANNER = re.compile(rb"Linux version (\S{1,100}) [^\n]{0,600}?(#\d{1,6}[^\n]{0,200})")
 # CPU: 1 PID: 83 Comm: init Tainted: G      D            6.1.192-pstorelab #1
 _OOPS_RELEASE = re.compile(
-    rb"CPU: \d{1,5} (?:UID: \d{1,10} )?PID: \d{1,10} Comm: [^\n]{0,80}? "
+    rb"CPU: \d{1,5} (?:UID: \d{1,10} )?PID: \d{1,10} Comm: [^\n]{1,32}? "
+    rb"(?:Kdump: loaded )?(?:Not tainted|Tainted: [^\n]{1,200}?) {1,12}"
     rb"(\d{1,3}\.\d{1,4}[^\s]{0,80}) (#\d{1,6}[^\n]{0,200})"
 )
 _CMDLINE = re.compile(rb"(?:Kernel command line|Command line): ([^\n]*)")
@@ -37,6 +38,21 @@ MAX_LINES = 250_000
 """Of a longer log only the last so many lines are looked at: some 40 times what a kernel's largest ring holds."""
 EARLIEST_S = 1_262_304_000
 """2010-01-01: no kernel with pstore is older, so no clock that is right says less."""
+
+
+_TIME = re.compile(rb"^(?:<[0-9]{1,5}>)?\[ {0,4}([0-9]{1,10})\.([0-9]{6})\]", re.MULTILINE)
+_EDGE = 4096
+"""Bytes at each end of a text in which a line with a time must stand."""
+
+
+def edge_times(text: bytes) -> tuple[int | None, int | None]:
+    """Times since boot of the first and of the last line that have one near the text's ends, nanoseconds."""
+    first = _TIME.search(text, 0, _EDGE)
+    last = None
+    for last in _TIME.finditer(text, max(0, text.rfind(b"\n", 0, max(0, len(text) - _EDGE)))):  # noqa: B007
+        pass
+    times = [None if m is None else int(m[1]) * 10**9 + int(m[2]) * 1000 for m in (first, last)]
+    return times[0], times[1]
 
 
 class Log:

@@ -78,7 +78,8 @@ _PANIC_KINDS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
 # RIP: 0010:lkdtm_EXCEPTION+0x7/0xf | EIP: f+0x1/0x2 | pc : f+0x1/0x2 | PC is at f+0x1/0x2 | NIP [c000...] f+0x1/0x2
 # | epc : f+0x1/0x2
 _FUNCTION = re.compile(
-    rb"(?:RIP: [0-9a-f]{4}:|EIP: |e?pc : |PC is at |NIP \[[0-9a-f]+\] )(?:\[<[0-9a-f]+>\] )?([A-Za-z_][\w.]*)\+0x"
+    rb"(?:RIP: [0-9a-f]{4}:|EIP: |e?pc : |PC is at |NIP \[[0-9a-f]{1,16}\] )"
+    rb"(?: {0,2}\[<[0-9a-f]{1,16}>\] ?){0,2}([A-Za-z_][\w.]*)\+0x"
 )
 _SOURCE = re.compile(rb"(?:WARNING|BUG): [^\n]{0,200} (?:in|at) (?:[^ ]{1,100} )?([A-Za-z_][\w.]{0,100})\+0x")
 _TASK = re.compile(

@@ -68,6 +68,7 @@ def render_list(summaries: list[dict[str, Any]], *, style: Style = Style(), widt
     """The table of ``pstored list``; cut to *width* columns, if given."""
     rows = [_COLUMNS] + [_row(s) for s in summaries]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]
+    start = sum(widths) + 2 * len(widths)
     lines = []
     for at, row in enumerate(rows):
         line = "  ".join([cell.ljust(w) for cell, w in zip(row, widths, strict=False)] + [row[-1]])
@@ -76,7 +77,7 @@ def render_list(summaries: list[dict[str, Any]], *, style: Style = Style(), widt
         if at == 0:
             line = style.dim(line)
         elif summaries[at - 1]["severity"] == "panic":
-            line = line.replace(row[-1], style.red(row[-1])) if row[-1] in line else line
+            line = line[:start] + style.red(line[start:])
         lines.append(line)
     return "\n".join(lines) + "\n"
 
@@ -141,7 +142,7 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
     facts += [("dumps" if at == 0 else "", text) for at, text in enumerate(dumps)]
     facts += [("records", _records(crash))]
     collected = crash["collected"]
-    facts += [("collected", f"{collected['time']} on boot {collected['boot_id'] or 'unknown'}")]
+    facts += [("collected", visible(f"{collected['time']} on boot {collected['boot_id'] or 'unknown'}"))]
     return facts
 
 
@@ -166,11 +167,11 @@ def _records(crash: dict[str, Any]) -> str:
     records = crash["records"]
     erased = sum(r["erased"] is True for r in records)
     live = sum(r["outcome"] == "live" for r in records)
-    text = f"{len(records)} from {crash['backend']}: {erased} erased from the store"
+    text = f"{len(records)} from {visible(crash['backend'] or '?')}: {erased} erased from the store"
     text += f", {live} left that renew themselves at boot" if live else ""
     packed = sorted({r["compression"] for r in records if r["compression"]})
     if packed:
-        text += f"; unpacked here: {', '.join(packed)}"
+        text += f"; unpacked here: {visible(', '.join(packed))}"
     corrected = sum(r["ecc"]["corrected_bytes"] for r in records if r["ecc"])
     if corrected:
         text += f"; ECC corrected {corrected} bytes"

@@ -124,6 +124,9 @@ class Report(_Model):
     complete: bool = Field(description="no part missing, nothing damaged")
     notes: list[str] = Field(description="what else is to be known; and why a field above is null")
     summary: dict[str, Any] = Field(description="the line of `pstored list`")
+    digest: str | None = Field(
+        default=None, description="SHA-256 of all other keys, as compact JSON with sorted keys: `pstored verify`"
+    )
 
 
 # -- the report

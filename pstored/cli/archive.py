@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import IO
 
-from pstored.archive import Archive, load_json
+from pstored.archive import Archive, is_sealed, load_json
 from pstored.config import load
 from pstored.errors import ArchiveError, PstoredError
 from pstored.host import Host
@@ -111,7 +111,10 @@ def _verify_harvest(archive: Archive, harvest_id: str) -> tuple[int, list[str]]:
         except (ArchiveError, KeyError, TypeError) as e:
             problems.append(f"harvest {harvest_id}: {e}")
     try:
-        receipts = {r.name: r for r in archive.load_harvest(harvest_id).receipts}
+        harvest = archive.load_harvest(harvest_id)
+        if not is_sealed(harvest.facts):
+            problems.append(f"harvest {harvest_id}: harvest.json is not what was written")
+        receipts = {r.name: r for r in harvest.receipts}
         for member, data in archive.read_records(harvest_id):
             receipt = receipts.pop(member.name, None)
             seen += 1
@@ -129,9 +132,12 @@ def _verify_crash(archive: Archive, crash_id: str) -> tuple[int, list[str]]:
     directory = archive.crash_directory(crash_id)
     problems = []
     try:
-        files = load_json(os.path.join(directory, "crash.json"))["files"]
+        crash = load_json(os.path.join(directory, "crash.json"))
+        files = crash["files"]
     except (ArchiveError, KeyError) as e:
         return 0, [f"crash {crash_id}: {e}; `pstored analyze --all` makes it again"]
+    if not is_sealed(crash):
+        problems.append(f"crash {crash_id}: crash.json is not what was written; `pstored analyze --all` makes it again")
     for name, facts in files.items():
         try:
             with open(os.path.join(directory, os.path.basename(name)), "rb") as f:

@@ -201,7 +201,7 @@ def _time(draft: _Draft, name: RecordName | None, mtime_ns: int) -> int | None:
     efi = split_efi_id(name.id) if name is not None and name.backend.startswith("efi") and name.id else None
     if mtime_ns == 0 and efi is not None:
         return efi.time_s * 1_000_000_000
-    return mtime_ns
+    return mtime_ns or None
 
 
 def _boot_key(name: RecordName | None) -> int | None:

@@ -68,7 +68,7 @@ def measure(contenders: Sequence[Contender]) -> dict[str, list[Sample]]:
 
 def median(samples: list[Sample], field: str) -> float:
     """The median of one field, milliseconds."""
-    return statistics.median(getattr(s, field) for s in samples)
+    return statistics.median(float(getattr(s, field)) for s in samples)
 
 
 def a_panic(root: Path) -> Path:
@@ -136,10 +136,10 @@ def main() -> int:
     try:
         a_thousand_crashes(scale)
         contenders = [
-            Contender("bare", lambda root: BARE),
+            Contender("bare", lambda _: BARE),
             Contender("harvest", lambda root: [PSTORED, "--root", str(a_panic(root)), "harvest"]),
             Contender("collect", lambda root: [PSTORED, "--root", str(a_panic(root)), "collect"]),
-            Contender("list", lambda root: [PSTORED, "--root", str(scale), "list"]),
+            Contender("list", lambda _: [PSTORED, "--root", str(scale), "list"]),
         ]
         if os.path.exists(SYSTEMD_PSTORE):
             contenders.append(
@@ -156,9 +156,8 @@ def main() -> int:
     rows = [*harvest_rows(samples), collect_row(samples), list_row(samples)]
     print(f"medians of {RUNS} runs, in turn; bare interpreter {median(samples['bare'], 'wall_ms'):.0f} ms wall")
     for row in rows:
-        print(
-            f"{row.what:42} {row.figure:>8}   {'budget ' + row.budget if row.budget else '':32} {'' if row.met else 'MISSED'}"
-        )
+        budget = f"budget {row.budget}" if row.budget else ""
+        print(f"{row.what:42} {row.figure:>8}   {budget:32} {'' if row.met else 'MISSED'}")
     return int(not all(row.met for row in rows))
 
 

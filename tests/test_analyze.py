@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From harvests to crashes: what several collections give, over reboots, and done again from the beginning."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_pstore import capture
+from fake_pstore.model import BootTruth
+from fake_pstore.tree import write_record
+from pstored.analyze import analyze, note_boot, read_ledger
+from pstored.archive import Archive
+from pstored.config import Config, load
+from pstored.harvest import Pass, harvest
+from pstored.host import Host
+from pstored.report import Report
+from tests.conftest import MakeRoot, Root
+
+LATER = "99999999-8888-4777-8666-555555555555"
+PREFIX = "pstored: boot "
+
+
+def settings(root: Root) -> Config:
+    """The tree's configuration; the tests may run in memory."""
+    config = load(str(root.path)).config
+    return config._replace(archive=config.archive._replace(allow_volatile=True))
+
+
+def collect(root: Root, *, wall_s: float | None = None, stamped: bool = False) -> list[dict[str, Any]]:
+    """Harvest and analyze as `pstored collect` does; gives the crashes that are new or have grown."""
+    host = Host(str(root.path)) if wall_s is None else Host(str(root.path), clock_ns=lambda: int(wall_s * 1e9))
+    config = settings(root)
+    archive = Archive(str(root.archive))
+    done: Pass = harvest(host, config)
+    with archive.lock():
+        note_boot(archive, host.facts(), stamped=stamped)
+        found = analyze(archive, config, touched=done.touched)
+    crashes = [archive.load_crash(i) for i in found.crashes]
+    for crash in crashes:
+        Report.model_validate(crash)
+    return crashes
+
+
+def analyze_all(root: Root) -> None:
+    """`pstored analyze --all`."""
+    archive = Archive(str(root.archive))
+    with archive.lock():
+        analyze(archive, settings(root), again=True)
+
+
+def derived(root: Root) -> dict[str, bytes]:
+    """Every file of every crash, but for the receipts of sinks."""
+    crashes = root.archive / "crashes"
+    return {
+        str(path.relative_to(crashes)): path.read_bytes()
+        for path in sorted(crashes.rglob("*"))
+        if path.is_file() and path.name != "delivered.json"
+    }
+
+
+def boot_into(root: Root, boot_id: str, *, uptime_s: float = 10.0, oopses: int = 0) -> None:
+    """Another boot runs."""
+    root.write("proc/sys/kernel/random/boot_id", f"{boot_id}\n")
+    root.write("proc/uptime", f"{uptime_s:.2f} 0.00\n")
+    root.write("sys/kernel/oops_count", f"{oopses}\n")
+
+
+def set_aside(root: Root, path: Path) -> None:
+    """Take the records out of the store, as if they were not written yet."""
+    shutil.move(root.store, path)
+    root.store.mkdir()
+
+
+def put_back(root: Root, path: Path, *, only: str = "") -> None:
+    """Put records whose name begins so into the store."""
+    for record in sorted(path.iterdir()):
+        if record.name.startswith(only):
+            write_record(root.store / record.name, record.read_bytes(), record.stat().st_mtime_ns)
+            record.unlink()
+
+
+def live_through(root: Root, boot: BootTruth, tmp_path: Path, *, wall_s: float | None = None) -> None:
+    """The boot that will crash is seen by pstored, 10 s after it began, with nothing in the store."""
+    now = (root.path / "proc/sys/kernel/random/boot_id").read_text().strip()
+    set_aside(root, tmp_path / "aside")
+    boot_into(root, boot.boot_id)
+    assert collect(root, wall_s=boot.began + 10 if wall_s is None else wall_s) == []
+    boot_into(root, now)
+    put_back(root, tmp_path / "aside")
+
+
+# -- which boot, over several collections
+
+
+@pytest.mark.parametrize("backend", ["efi_pstore", "erst", "ramoops", "pstore_blk"])
+def test_a_boot_that_pstored_has_seen_is_named_by_the_ledger(backend: str, root: MakeRoot, tmp_path: Path) -> None:
+    """No stamp: kernel, clock and uptime fit the one boot in the ledger."""
+    made = root("oops-panic", backend=backend, stamp_prefix="")
+    boot = made.boots[0]
+    live_through(made, boot, tmp_path)
+    (crash,) = collect(made, wall_s=boot.began + 300)
+    assert crash["boot"]["id"] == boot.boot_id
+    assert (crash["boot"]["method"], crash["boot"]["confidence"]) == ("ledger", "high")
+    assert [b.boot_id for b in read_ledger(Archive(str(made.archive)))] == [boot.boot_id, crash["collected"]["boot_id"]]
+
+
+def test_two_unstamped_boots_are_each_named(root: MakeRoot, tmp_path: Path) -> None:
+    """Both were seen; each crash finds its own."""
+    made = root("two-boots", backend="efi_pstore", stamp_prefix="")
+    for n, boot in enumerate(made.boots):
+        (tmp_path / str(n)).mkdir()
+        live_through(made, boot, tmp_path / str(n))
+    crashes = collect(made, wall_s=made.boots[1].began + 300)
+    assert [c["boot"]["id"] for c in crashes] == [boot.boot_id for boot in made.boots]
+
+
+def test_a_console_alone_is_named_by_elimination(root: MakeRoot, tmp_path: Path) -> None:
+    """It holds the boot before this one; with low confidence, and it says why."""
+    made = root("console-only-crash", backend="ramoops", stamp_prefix="")
+    boot = made.boots[0]
+    live_through(made, boot, tmp_path)
+    (crash,) = collect(made, wall_s=boot.began + 300)
+    assert crash["boot"]["id"] == boot.boot_id
+    assert (crash["boot"]["method"], crash["boot"]["confidence"]) == ("elimination", "low")
+    assert crash["dumps"] == []
+    assert crash["time"]["wall"] is None
+
+
+def test_an_unseen_boot_is_not_taken_for_the_one_before_it(root: MakeRoot, tmp_path: Path) -> None:
+    """pstored saw an earlier boot; the one that crashed died before it ran."""
+    made = root("panic", backend="efi_pstore", stamp_prefix="")
+    seen = BootTruth(LATER, made.boots[0].began - 4000, ())
+    live_through(made, seen, tmp_path)
+    (crash,) = collect(made, wall_s=made.boots[0].began + 300)
+    assert crash["boot"]["id"] is None
+    assert crash["boot"]["evidence"]
+
+
+def test_a_board_without_a_clock_names_no_wrong_boot(root: MakeRoot, tmp_path: Path) -> None:
+    """Every boot begins at the same wall time: two seen, a third crashed unseen; none of them may be named."""
+    made = root("panic", backend="efi_pstore", stamp_prefix="")
+    began = made.boots[0].began
+    for n in range(2):
+        (tmp_path / str(n)).mkdir()
+        live_through(made, BootTruth(f"{n}{LATER[1:]}", began, ()), tmp_path / str(n))
+    (crash,) = collect(made, wall_s=began + 12)
+    assert crash["boot"]["id"] is None
+
+
+def test_a_board_whose_clock_is_set_late_names_no_wrong_boot(root: MakeRoot, tmp_path: Path) -> None:
+    """One boot seen at the stopped clock's time, one crashed unseen at the same; then the network set the clock.
+
+    The stopped clock shows a time before the kernel was built: it is wrong, and proves nothing.
+    """
+    made = root("panic", backend="ramoops", stamp_prefix="")
+    for path in made.store.iterdir():
+        write_record(path, path.read_bytes(), 25 * 10**9)  # 25 s after 1970
+    live_through(made, BootTruth(LATER, 0, ()), tmp_path)
+    (crash,) = collect(made, wall_s=made.boots[0].began + 300)
+    assert crash["boot"]["id"] is None
+    assert crash["time"]["doubtful"] is True
+
+
+def test_the_running_boots_own_oops_is_named_by_its_stamp(root: MakeRoot) -> None:
+    """Collected in the very boot that oopsed and lived on."""
+    made = root("oops", backend="efi_pstore")
+    boot_into(made, made.boots[0].boot_id, uptime_s=100, oopses=1)
+    (crash,) = collect(made, stamped=True, wall_s=made.boots[0].began + 100)
+    assert crash["boot"]["id"] == made.boots[0].boot_id == crash["collected"]["boot_id"]
+    assert crash["boot"]["method"] == "stamp"
+
+
+def test_without_a_stamp_the_running_boot_is_not_named(root: MakeRoot) -> None:
+    """It may be; it is not proven."""
+    made = root("oops", backend="efi_pstore", stamp_prefix="")
+    boot_into(made, made.boots[0].boot_id, uptime_s=100, oopses=1)
+    (crash,) = collect(made, wall_s=made.boots[0].began + 100)
+    assert crash["boot"]["id"] is None
+    assert "collecting boot" in " ".join(crash["boot"]["evidence"])
+
+
+def test_a_wrong_clock_does_not_hide_the_stamp(root: MakeRoot) -> None:
+    """The boot is certain, its time is doubtful."""
+    made = root("panic", backend="ramoops")
+    for path in made.store.iterdir():
+        write_record(path, path.read_bytes(), 25 * 10**9)
+    (crash,) = collect(made)
+    assert (crash["boot"]["id"], crash["boot"]["confidence"]) == (made.boots[0].boot_id, "certain")
+    assert crash["time"]["doubtful"] is True
+
+
+# -- crashes that grow
+
+
+@pytest.mark.parametrize("stamp", [PREFIX, ""], ids=["stamped", "not stamped"])
+@pytest.mark.parametrize("backend", ["efi_pstore", "erst", "ramoops"])
+def test_an_oops_and_its_later_panic_are_one_crash(backend: str, stamp: str, root: MakeRoot, tmp_path: Path) -> None:
+    """The oops is collected while its boot lives on; then it panics, and the next boot collects that: revision 2."""
+    made = root("oops-panic", backend=backend, stamp_prefix=stamp)
+    boot, now = made.boots[0], (made.path / "proc/sys/kernel/random/boot_id").read_text().strip()
+    oops = [p.name for p in sorted(made.store.iterdir()) if p.read_bytes().startswith(b"Oops#1")]
+    set_aside(made, tmp_path / "aside")
+    for name in oops:
+        put_back(made, tmp_path / "aside", only=name)
+    boot_into(made, boot.boot_id, oopses=0 if backend == "ramoops" else 1)
+    (first,) = collect(made, wall_s=boot.began + 30, stamped=bool(stamp))
+    assert (first["revision"], [d["reason"] for d in first["dumps"]]) == (1, ["Oops"])
+    put_back(made, tmp_path / "aside")
+    boot_into(made, now)
+    (second,) = collect(made, wall_s=boot.began + 300, stamped=bool(stamp))
+    assert [p.name for p in made.crashes()] == [first["id"]]
+    assert (second["id"], second["revision"]) == (first["id"], 2)
+    assert [d["reason"] for d in second["dumps"]] == ["Oops", "Panic"]
+    assert second["boot"]["id"] == (boot.boot_id if stamp else second["boot"]["id"])
+    assert len(second["collected"]["harvests"]) == 2
+    before = derived(made)
+    analyze_all(made)
+    assert derived(made) == before
+
+
+def test_a_part_that_comes_later_completes_its_crash(root: MakeRoot, tmp_path: Path) -> None:
+    """It could not be read at first."""
+    made = root("panic", backend="efi_pstore")
+    records = sorted(made.store.iterdir())
+    set_aside(made, tmp_path / "aside")
+    for record in records[:1] + records[2:]:
+        put_back(made, tmp_path / "aside", only=record.name)
+    (first,) = collect(made)
+    assert (first["complete"], len(first["dumps"][0]["missing"])) == (False, 1)
+    put_back(made, tmp_path / "aside")
+    (second,) = collect(made)
+    assert (second["id"], second["revision"], second["complete"]) == (first["id"], 2, True)
+    assert second["dumps"][0]["missing"] == []
+    assert len(made.crashes()) == 1
+
+
+def test_a_kernel_that_can_unpack_shows_no_new_crash(root: MakeRoot) -> None:
+    """The same dumps packed, archived; after an update the kernel shows them unpacked."""
+    made = root("lab-enc-zstd")
+    loaded = capture.load("lab-enc-zstd")
+    (first,) = collect(made)
+    for name, data, mtime in loaded.records("truth"):
+        if name.startswith("dmesg"):
+            write_record(made.store / name, data, mtime)
+    boot_into(made, LATER)
+    collect(made)
+    assert [p.name for p in made.crashes()] == [first["id"]]
+    crash = made.load(f"crashes/{first['id']}/crash.json")
+    assert [(d["reason"], d["count"]) for d in crash["dumps"]] == [("Oops", 1), ("Panic", 2)]
+    assert len(crash["records"]) == len(first["records"]) + 2
+
+
+def test_another_crash_of_another_boot_is_another(root: MakeRoot) -> None:
+    """The same slots, the same reasons and counts, a day later."""
+    made = root("oops-panic", backend="ramoops")
+    (first,) = collect(made)
+    later = root("oops-panic", backend="ramoops", seed=7)
+    for record in later.store.iterdir():
+        write_record(made.store / record.name, record.read_bytes(), record.stat().st_mtime_ns)
+    boot_into(made, LATER)
+    (second,) = collect(made)
+    assert first["id"] != second["id"]
+    assert second["id"] > first["id"]
+    assert second["boot"]["id"] == later.boots[0].boot_id
+    assert len(made.crashes()) == 2
+
+
+# -- again
+
+
+def test_a_second_run_changes_nothing(root: MakeRoot) -> None:
+    """Not a byte, not a time."""
+    made = root("x86_64-6.1-ramoops-all")
+    assert len(collect(made)) == 1
+    before = made.snapshot()
+    assert collect(made) == []
+    assert made.snapshot() == before
+
+
+@pytest.mark.parametrize("name", ["lab-efi-twoboots", "lab-enc-lzo", "lab-erst-mce", "x86_64-6.1-ramoops-all"])
+def test_all_again_gives_the_same_bytes(name: str, root: MakeRoot) -> None:
+    """Nothing derived depends on when or how often it was made."""
+    made = root(name)
+    collect(made)
+    before = derived(made)
+    assert before
+    for _ in range(2):
+        analyze_all(made)
+        assert derived(made) == before
+
+
+def test_all_again_after_later_boots_gives_the_same_bytes(root: MakeRoot, tmp_path: Path) -> None:
+    """What the ledger has learnt since must not change an old answer."""
+    made = root("oops-panic", backend="efi_pstore", stamp_prefix="")
+    boot = made.boots[0]
+    live_through(made, boot, tmp_path)
+    collect(made, wall_s=boot.began + 300)
+    before = derived(made)
+    boot_into(made, LATER)
+    collect(made, wall_s=float(boot.began))  # a later boot whose clock fits the record, too
+    analyze_all(made)
+    assert derived(made) == before
+
+
+def test_a_deleted_crash_is_made_again(root: MakeRoot) -> None:
+    """From the harvest: the same id, the same bytes."""
+    made = root("lab-efi-twoboots")
+    collect(made)
+    before = derived(made)
+    shutil.rmtree(made.crashes()[0])
+    analyze_all(made)
+    assert derived(made) == before
+
+
+def test_all_again_keeps_what_sinks_have(root: MakeRoot) -> None:
+    """The one thing in a crash's directory that cannot be made again."""
+    made = root("lab-efi-twoboots")
+    collect(made)
+    receipt = made.crashes()[0] / "delivered.json"
+    receipt.write_text('{"schema": 1, "sinks": {}}')
+    analyze_all(made)
+    assert receipt.read_text() == '{"schema": 1, "sinks": {}}'
+
+
+def test_all_again_takes_away_what_is_no_longer_found(root: MakeRoot) -> None:
+    """Another stamp prefix, another answer; old answers do not stay beside the new."""
+    made = root("lab-efi-twoboots")
+    collect(made)
+    stray = made.archive / "crashes" / "20200101T000000Z-0123456789ab"
+    shutil.copytree(made.crashes()[0], stray)
+    analyze_all(made)
+    assert not stray.exists()
+    assert len(made.crashes()) == 2
+
+
+# -- what is no crash, and what cannot be analyzed
+
+
+def test_garbage_alone_is_no_crash_but_a_note(root: MakeRoot) -> None:
+    """Archived, and said."""
+    made = root()
+    made.add("unknown-erst-3", b"\x00\x01\x02")
+    made.add("annotate-ramoops-0", b"vendor\n")
+    assert collect(made) == []
+    (bundle,) = made.harvests()
+    analyzed = json.loads((bundle / "analyzed.json").read_bytes())
+    assert analyzed["crashes"] == []
+    said = " ".join(analyzed["notes"])
+    assert "unknown-erst-3" in said
+    assert "annotate-ramoops-0" in said
+
+
+def test_a_harvest_that_cannot_be_read_does_not_stop_the_others(root: MakeRoot) -> None:
+    """It is noted; what comes after is analyzed."""
+    made = root("oops-panic", backend="efi_pstore")
+    harvest(Host(str(made.path)), settings(made))
+    (made.harvests()[0] / "records.tar").write_bytes(b"not a tar at all")
+    for record in root("panic", backend="efi_pstore", seed=3).store.iterdir():
+        write_record(made.store / record.name, record.read_bytes(), record.stat().st_mtime_ns)
+    (crash,) = collect(made)
+    assert crash["kind"] == "sysrq"
+    assert "records.tar" in json.loads((made.harvests()[0] / "analyzed.json").read_bytes())["failed"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"{", b"\xff", b'{"schema": 1, "records": [{}]}'])
+def test_a_damaged_harvest_json_does_not_stop_the_others(damage: bytes, root: MakeRoot) -> None:
+    """Nor is anything raised."""
+    made = root("panic", backend="efi_pstore")
+    harvest(Host(str(made.path)), settings(made))
+    (made.harvests()[0] / "harvest.json").write_bytes(damage)
+    for record in root("panic", backend="efi_pstore", seed=3).store.iterdir():
+        write_record(made.store / record.name, record.read_bytes(), record.stat().st_mtime_ns)
+    assert len(collect(made)) == 1
+
+
+def test_a_damaged_older_crash_does_not_stop_the_analysis(root: MakeRoot) -> None:
+    """crash.json of an incomplete crash is broken; a new harvest that may belong to it is analyzed all the same."""
+    made = root("panic", backend="efi_pstore", missing_parts=frozenset((2,)), stamp_prefix="")
+    (first,) = collect(made)
+    (made.crashes()[0] / "crash.json").write_bytes(b"{}")
+    for record in root("panic", backend="efi_pstore", seed=3).store.iterdir():
+        write_record(made.store / record.name, record.read_bytes(), record.stat().st_mtime_ns)
+    boot_into(made, LATER)
+    found = collect(made)
+    assert first["id"] not in [c["id"] for c in found]
+    assert len(found) == 1
+
+
+def test_the_ledger_survives_its_damage(root: MakeRoot) -> None:
+    """A torn line, or a file of rubbish."""
+    made = root("panic", backend="efi_pstore")
+    made.archive.mkdir(parents=True)
+    (made.archive / "boots.jsonl").write_bytes(b'{"boot_id": "torn\n\xff\xfe[]\nnull\n7\n')
+    assert len(collect(made)) == 1
+    assert len(read_ledger(Archive(str(made.archive)))) == 1
