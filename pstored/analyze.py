@@ -139,6 +139,9 @@ class _Analyzer:
         if failed is not None:
             self.failures.append(f"harvest {harvest_id} cannot be analyzed, its records are archived: {failed}")
         self.notes += notes
+        if crashes:  # theirs are new names: durable before the harvest counts as analyzed
+            with durable.archive_errors("flush", self.archive.crashes):
+                durable.flush_directory(self.archive.crashes)
         document = {"schema": SCHEMA, "pstored": __version__, "failed": failed, "crashes": crashes, "notes": notes}
         self.archive.write(directory, {"analyzed.json": dump_json(document)})
 
@@ -315,7 +318,7 @@ class _Analyzer:
 
     def _store(self, report: Report, contents: dict[str, bytes]) -> None:
         directory = self.archive.crash_directory(report.id)
-        durable.make_directory(directory)
+        durable.make_directory(directory, durably=False)  # see take()
         document = seal(report.model_dump(mode="json", by_alias=True, exclude={"digest"}))
         # before the crash is there: killed in between, the next run finds both to do; the other way round, only one
         for sink in enabled_sinks(self.config):
@@ -351,7 +354,9 @@ class _Analyzer:
         for summary in self.archive.crash_summaries():
             crash_id, harvests = summary["id"], summary["harvests"]
             if crash_id not in self.made and harvests and self._whole.issuperset(harvests):
-                durable.remove_tree(self.archive.crash_directory(crash_id))
+                with durable.archive_errors("remove from", self.archive.crashes):
+                    durable.remove_tree(self.archive.crash_directory(crash_id))
+                self.outbox.forget(crash_id)
 
 
 def _without_twins(boots: list[Attribution]) -> list[Attribution]:

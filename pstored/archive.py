@@ -42,8 +42,6 @@ SCHEMA = 1
 """Version of harvest.json, erased.json and analyzed.json; goes up when a reader of the old one would go wrong."""
 
 _ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([0-9a-f]{12})")
-NEW_ARCHIVE = 1
-"""An archive with so many harvests may be one whose making was cut short: its own name is flushed once more."""
 MAX_JSON = 64 * 1024 * 1024
 """No file of ours is larger; one that is has been tampered with."""
 
@@ -99,7 +97,7 @@ def make_id(digest_of: Iterable[str], *, wall_ns: int, after: str | None) -> str
     seconds = max(0, wall_ns // 1_000_000_000)
     stamp = _stamp(seconds)
     if after is not None and stamp <= (newest := after.split("-")[0]):
-        stamp = _stamp(_seconds(newest) + 1)
+        stamp = _stamp(stamp_seconds(newest) + 1)
     return f"{stamp}-{digest}"
 
 
@@ -111,7 +109,8 @@ def _stamp(seconds: int) -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(min(seconds, _LAST_SECOND)))
 
 
-def _seconds(stamp: str) -> int:
+def stamp_seconds(stamp: str) -> int:
+    """Unix seconds of an id's time; 0 if it is no date."""
     import calendar
 
     try:
@@ -163,10 +162,12 @@ class Archive:
     """The archive below one directory."""
 
     def __init__(self, path: str) -> None:
+        path = os.path.normpath(path)
         self.path = path
         self.harvests = os.path.join(path, "harvests")
         self.crashes = os.path.join(path, "crashes")
         self.outbox = os.path.join(path, "outbox")
+        self._unflushed = os.path.join(path, "unflushed")
         self._harvest_index = Index(os.path.join(path, "harvests.index"))
         self._crash_index = Index(os.path.join(path, "crashes.index"))
 
@@ -179,8 +180,7 @@ class Archive:
         Raises:
             ArchiveError: it cannot be made, or written.
         """
-        for directory in (self.path, self.harvests, self.crashes):
-            durable.make_directory(directory)
+        self._make()
         with durable.archive_errors("lock the archive", self.path):
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -197,19 +197,34 @@ class Archive:
         finally:
             os.close(fd)
 
+    def _make(self) -> None:
+        """Make what is not there.  A mark stands until it is flushed, since a run may be killed in between."""
+        if os.path.isdir(self.harvests) and os.path.isdir(self.crashes):
+            return
+        durable.make_directory(os.path.dirname(self.path) or ".")
+        durable.make_directory(self.path, durably=False)
+        with durable.archive_errors("write to", self.path):
+            os.close(durable.create(self._unflushed))
+        durable.make_directory(self.crashes, durably=False)
+        durable.make_directory(self.harvests, durably=False)
+
     def write(self, directory: str, files: Mapping[str, bytes], *, names_durable: bool = True) -> None:
         """Put files into a directory of the archive; see :func:`pstored.durable.replace_files`."""
         durable.replace_files(directory, files, scratch=self.path, names_durable=names_durable)
 
-    def flush_names(self) -> None:
+    def flush_names(self, *, harvests: bool) -> None:
         """Make sure that what is listed now is there after a power cut: an earlier run may have been killed in between.
 
-        Directories above the archive count only while it is new.
+        Args:
+            harvests: also the names of the harvests.
         """
-        with durable.archive_errors("flush", self.harvests):
-            durable.flush_directory(self.harvests)
-        if len(self.harvest_ids()) <= NEW_ARCHIVE:
-            durable.flush_ancestors(self.harvests, 2)
+        with durable.archive_errors("flush", self.path):
+            if harvests:
+                durable.flush_directory(self.harvests)
+            if os.path.exists(self._unflushed):
+                durable.flush_directory(self.path)
+                durable.flush_directory(os.path.dirname(self.path) or ".")
+                durable.remove_file(self._unflushed)
 
     # -- harvests
 
@@ -316,25 +331,31 @@ class Archive:
 
     def _is_fresh(self, entry: dict[str, Any]) -> bool:
         """Whether a cached line is that of the report on the disk: lines are not flushed, so an older may come back."""
-        return isinstance(entry.get("order"), int) and entry.get("state") == self._report_state(entry["id"])
+        return _is_summary(entry) and entry.get("state") == self._report_state(entry["id"])
 
     def _crash_entry(self, crash_id: str) -> dict[str, object] | None:
         state = self._report_state(crash_id)
         if state is None:
             return None
         try:
-            summary: dict[str, object] = self.load_crash(crash_id)["summary"]
-            return {"id": crash_id, "state": state} | summary
-        except (ArchiveError, KeyError, TypeError):
-            return {"id": crash_id, "state": state} | DAMAGED
+            summary: dict[str, Any] = self.load_crash(crash_id)["summary"]
+        except ArchiveError:
+            summary = DAMAGED
+        if not _is_summary(summary):
+            summary = DAMAGED
+        return {"id": crash_id, "state": state} | summary
 
     def load_crash(self, crash_id: str) -> dict[str, Any]:
         """Read crash.json as it is.
 
         Raises:
-            ArchiveError: it cannot be read.
+            ArchiveError: it cannot be read, or is no report.
         """
-        return load_json(os.path.join(self.crash_directory(crash_id), "crash.json"))
+        path = os.path.join(self.crash_directory(crash_id), "crash.json")
+        crash = load_json(path)
+        if any(not isinstance(crash.get(key), kind) for key, kind in _REPORT.items()):
+            raise ArchiveError(f"{path!r} is no report", hint="`pstored analyze --all` makes it again")
+        return crash
 
     def find_crash(self, wanted: str) -> str:
         """The crash that *wanted* means: an id, the beginning of one or of its digest, or ``-1`` (newest), ``-2`` ...
@@ -403,6 +424,32 @@ DAMAGED: dict[str, Any] = {
     "harvests": [],
 }
 """The summary of a crash whose crash.json cannot be read."""
+
+
+def _is_summary(entry: dict[str, Any]) -> bool:
+    return (
+        entry.keys() >= DAMAGED.keys()
+        and isinstance(entry["order"], int)
+        and isinstance(entry["revision"], int)
+        and isinstance(entry["harvests"], list)
+    )
+
+
+_REPORT: dict[str, type] = {
+    "id": str,
+    "revision": int,
+    "title": str,
+    "boot": dict,
+    "collected": dict,
+    "time": dict,
+    "kernel": dict,
+    "dumps": list,
+    "records": list,
+    "files": dict,
+    "notes": list,
+    "summary": dict,
+}
+"""What a crash.json must have, at the least, for anybody to read it."""
 
 
 def _ids(directory: str) -> list[str]:

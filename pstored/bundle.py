@@ -80,9 +80,7 @@ def _add_member(tar: BinaryIO, store: Store, name: str) -> Receipt:
     info = tarfile.TarInfo(name)
     info.mode = 0o444
     mtime_ns = store.mtime_ns(name)
-    info.mtime = mtime_ns // 1_000_000_000
-    if mtime_ns % 1_000_000_000:
-        info.pax_headers = {"mtime": decimal_seconds(mtime_ns)}  # a float would not be exact
+    set_mtime(info, mtime_ns)
     at = tar.tell()
     header_size = len(_header(info))
     tar.write(bytes(header_size))
@@ -105,6 +103,13 @@ def _add_member(tar: BinaryIO, store: Store, name: str) -> Receipt:
         mtime_ns=mtime_ns,
         error=digest.error,
     )
+
+
+def set_mtime(info: tarfile.TarInfo, mtime_ns: int) -> None:
+    """Give a member its time, exactly: a fraction goes into a pax header, as a decimal, which no float can be."""
+    info.mtime = mtime_ns // 1_000_000_000
+    if mtime_ns % 1_000_000_000:
+        info.pax_headers = {"mtime": decimal_seconds(mtime_ns)}
 
 
 def decimal_seconds(time_ns: int) -> str:

@@ -87,6 +87,6 @@ def _text(directory: str) -> bytes:
         try:
             with open(os.path.join(directory, name), "rb") as f:
                 return f.read()
-        except FileNotFoundError:
+        except OSError:
             continue
     return b""

@@ -42,8 +42,8 @@ def archive_errors(doing: str, path: str) -> Iterator[None]:
         raise ArchiveError(message, hint=_HINTS.get(e.errno or 0)) from e
 
 
-def make_directory(path: str) -> None:
-    """Make *path* and its parents with the archive's mode, whatever the umask; see :func:`flush_ancestors`."""
+def make_directory(path: str, *, durably: bool = True) -> None:
+    """Make *path* and its parents with the archive's mode, whatever the umask; durable on return, if asked for."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path) or "."
@@ -54,17 +54,8 @@ def make_directory(path: str) -> None:
         with contextlib.suppress(FileExistsError):  # somebody else was faster: as good
             os.mkdir(path, DIRECTORY_MODE)
             os.chmod(path, DIRECTORY_MODE)
-
-
-def flush_ancestors(path: str, levels: int) -> None:
-    """Make the names of *path* and of the directories above it durable, so many levels up."""
-    with archive_errors("flush", path):
-        for _ in range(levels):
-            parent = os.path.dirname(path)
-            if parent in ("", path):
-                return
+        if durably:
             flush_directory(parent)
-            path = parent
 
 
 def flush_directory(path: str) -> None:

@@ -19,7 +19,7 @@ import time
 from typing import NamedTuple
 
 from pstored import __version__, durable
-from pstored.archive import NEW_ARCHIVE, SCHEMA, Archive, Receipt, dump_json
+from pstored.archive import SCHEMA, Archive, Receipt, dump_json
 from pstored.archive import Harvest as Bundle
 from pstored.bundle import read_back, write_bundle
 from pstored.config import Config
@@ -206,8 +206,7 @@ class _Harvester:
                 "store (mount a disk there, or set allow_volatile = true in [archive])"
             )
         eraser = Eraser(self.host, self.store, self.config.harvest.erase, volatile=volatile)
-        if self.known or len(self.archive.harvest_ids()) <= NEW_ARCHIVE:
-            self.archive.flush_names()
+        self.archive.flush_names(harvests=bundle is None)
         by_harvest: dict[str, list[Erasure]] = {}
         erasures = []
         for receipt, harvest_id in self._archived(bundle):

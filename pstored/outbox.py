@@ -79,6 +79,15 @@ class Outbox:
         with durable.archive_errors("remove from", self.archive.outbox):
             durable.remove_file(os.path.join(self.archive.outbox, entry.sink, f"{entry.crash_id}.json"))
 
+    def forget(self, crash_id: str) -> None:
+        """Take a crash that is no more out of the outbox of every sink."""
+        try:
+            sinks = os.listdir(self.archive.outbox)
+        except OSError:
+            return
+        for sink in sinks:
+            self.drop(Entry(sink, crash_id, 0, 0, None, False))
+
     def delivered_revision(self, sink: str, crash_id: str) -> int:
         """The newest revision that the sink has; 0 if none."""
         entry = self.delivered(crash_id).get(sink)

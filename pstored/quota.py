@@ -7,12 +7,12 @@ Kept as long as anything else is left to remove: what a sink is still to get, an
 
 import os
 import time
-from calendar import timegm
 from typing import Any, NamedTuple
 
 from pstored import durable
-from pstored.archive import Archive
+from pstored.archive import Archive, load_json, stamp_seconds
 from pstored.config import Config
+from pstored.errors import ArchiveError
 from pstored.outbox import Outbox, enabled_sinks
 
 
@@ -38,7 +38,7 @@ def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> li
         too_large = bool(limits.max_bytes) and size > limits.max_bytes
         too_old = bool(limits.max_age_days) and unit.harvests[-1] < oldest and not unit.valued
         if too_many or too_large or too_old:
-            _remove(archive, unit, config)
+            _remove(archive, unit)
             removed += unit.harvests
             count -= len(unit.harvests)
             size -= unit.size
@@ -49,7 +49,7 @@ def _oldest(archive: Archive, max_age_days: int, wall_ns: int) -> str:
     """Ids that sort before this are too old; a clock that is ahead of the newest harvest is not believed."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall_ns // 1_000_000_000))
     newest = min([stamp, *(i.split("-")[0] for i in archive.harvest_ids()[-1:])])
-    seconds = timegm(time.strptime(newest, "%Y%m%dT%H%M%SZ")) - max_age_days * 86400
+    seconds = stamp_seconds(newest) - max_age_days * 86400
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(max(0, seconds)))
 
 
@@ -77,14 +77,27 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
         if h
     ]
     alone = [h for h in archive.harvest_ids() if h not in owner]
-    units += [_Unit((h,), (), _size(archive, {h}, []), False) for h in alone]
+    damaged = {c["id"] for c in crashes if not c["harvests"]}
+    for h in alone:
+        theirs = sorted(damaged.intersection(_crashes_of(archive, h)))
+        # a report that cannot be read can only be made again from its harvest
+        units.append(_Unit((h,), tuple(theirs), _size(archive, {h}, theirs), bool(theirs)))
     return sorted(units, key=lambda u: u.harvests[-1])
+
+
+def _crashes_of(archive: Archive, harvest_id: str) -> list[str]:
+    try:
+        found = load_json(os.path.join(archive.harvest_directory(harvest_id), "analyzed.json"))["crashes"]
+    except (ArchiveError, KeyError):
+        return []
+    return [c for c in found if isinstance(c, str)] if isinstance(found, list) else []
 
 
 def _firsts(crashes: list[dict[str, Any]]) -> set[str]:
     seen: dict[tuple[str, str | None], str] = {}
     for crash in crashes:
-        seen.setdefault((crash["kind"], crash.get("function")), crash["id"])
+        if crash["harvests"]:
+            seen.setdefault((crash["kind"], crash.get("function")), crash["id"])
     return set(seen.values())
 
 
@@ -99,12 +112,11 @@ def _size(archive: Archive, harvests: set[str], crashes: list[str]) -> int:
     return total
 
 
-def _remove(archive: Archive, unit: _Unit, config: Config) -> None:
+def _remove(archive: Archive, unit: _Unit) -> None:
     """Crashes first: one without its records could not be made again; then the harvests."""
     with durable.archive_errors("remove from", archive.path):
         for crash_id in unit.crashes:
-            for sink in enabled_sinks(config):
-                durable.remove_file(os.path.join(archive.outbox, sink, f"{crash_id}.json"))
+            Outbox(archive).forget(crash_id)
             durable.remove_tree(archive.crash_directory(crash_id))
         for harvest_id in unit.harvests:
             durable.remove_tree(archive.harvest_directory(harvest_id))

@@ -16,7 +16,7 @@ exit status:
   0   done, or nothing to do
   1   something is damaged, deferred or left in the store, or not found
   2   wrong usage
-  73  the archive cannot be written; nothing was erased
+  73  the archive cannot be written or read; what is not whole in it stays in the store
   75  not delivered yet; kept for the next try
   77  no permission
   78  wrong configuration

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from pstored.archive import Archive, is_sealed, load_json
+from pstored.bundle import set_mtime
 from pstored.config import load
 from pstored.errors import ArchiveError, PstoredError
 from pstored.host import Host
@@ -49,10 +50,12 @@ def _write_tar(archive: Archive, crash_id: str, out: IO[bytes]) -> None:
             tar.addfile(info, io.BytesIO(data))
         wanted = {(r["harvest_id"], r["name"]) for r in crash["records"]}
         for harvest_id in crash["collected"]["harvests"]:
+            times = {r.name: r.mtime_ns for r in archive.load_harvest(harvest_id).receipts}
             for member, data in archive.read_records(harvest_id):
                 if (harvest_id, member.name) in wanted:
                     info = tarfile.TarInfo(f"{crash_id}/records/{harvest_id}/{member.name}")
-                    info.size, info.mtime, info.mode = len(data), member.mtime, 0o444
+                    info.size, info.mode = len(data), 0o444
+                    set_mtime(info, times.get(member.name, 0))
                     tar.addfile(info, io.BytesIO(data))
 
 
@@ -132,19 +135,19 @@ def _verify_crash(archive: Archive, crash_id: str) -> tuple[int, list[str]]:
     directory = archive.crash_directory(crash_id)
     problems = []
     try:
-        crash = load_json(os.path.join(directory, "crash.json"))
-        files = crash["files"]
-    except (ArchiveError, KeyError) as e:
+        crash = archive.load_crash(crash_id)
+        files = {name: facts["sha256"] for name, facts in crash["files"].items()}
+    except (ArchiveError, KeyError, TypeError) as e:
         return 0, [f"crash {crash_id}: {e}; `pstored analyze --all` makes it again"]
     if not is_sealed(crash):
         problems.append(f"crash {crash_id}: crash.json is not what was written; `pstored analyze --all` makes it again")
-    for name, facts in files.items():
+    for name, sha256 in files.items():
         try:
             with open(os.path.join(directory, os.path.basename(name)), "rb") as f:
                 digest = hashlib.sha256(f.read()).hexdigest()
         except OSError as e:
             problems.append(f"crash {crash_id}: {name}: {e.strerror}; `pstored analyze --all` makes it again")
             continue
-        if digest != facts["sha256"]:
+        if digest != sha256:
             problems.append(f"crash {crash_id}: {name} is not what was written; `pstored analyze --all` makes it again")
     return len(files), problems

@@ -52,7 +52,11 @@ def collect(options: Namespace) -> int:
         done = _harvest(context)
     except StoreError as e:
         store_error, done = e, NOTHING
-    notes, crashes, delivery, failed = _rest(context, done)
+    try:
+        notes, crashes, delivery, failed = _rest(context, done)
+    except ArchiveError:
+        _print_pass(context, done)  # it has been done, whatever comes after
+        raise
     status = 1 if failed else _status(done, crashes, delivery)
     if context.json:
         _print_json(

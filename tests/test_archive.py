@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The archive: ids, caches that heal, and reading what others may have damaged."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pstored import durable
+from pstored.archive import Archive, Index, Receipt, dump_json, load_json, make_id
+from pstored.errors import ArchiveError, NotFoundError
+from tests.conftest import MakeRoot, Pstored, Root, forked
+
+ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
+PANIC = b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: %s\n"
+
+
+@given(
+    wall_ns=st.integers(min_value=-(10**20), max_value=10**21),
+    before_ns=st.integers(min_value=-(10**20), max_value=10**21),
+    digests=st.lists(st.text(), max_size=3),
+)
+def test_ids_have_one_form_and_always_rise(wall_ns: int, before_ns: int, digests: list[str]) -> None:
+    """Whatever the clock says, an id has its form and sorts behind the one before it."""
+    before = make_id(["x"], wall_ns=before_ns, after=None)
+    made = make_id(digests, wall_ns=wall_ns, after=before)
+    assert ID.fullmatch(before)
+    assert ID.fullmatch(made)
+    assert made > before or before.startswith("99991231T2359")
+
+
+def test_id_at_the_end_of_time_and_months() -> None:
+    """One second after the newest, over the ends of minutes and years; the same input gives the same id."""
+    assert make_id([], wall_ns=0, after="20261231T235959Z-0123456789ab").startswith("20270101T000000Z-")
+    assert make_id(["a"], wall_ns=5, after=None) == make_id(["a"], wall_ns=5, after=None)
+    assert make_id(["a"], wall_ns=5, after=None) != make_id(["b"], wall_ns=5, after=None)
+
+
+def test_json_of_any_name() -> None:
+    """Names that are no UTF-8 survive."""
+    name = os.fsdecode(b"\xff\n\x00x")
+    assert json.loads(dump_json({"name": name}))["name"] == name
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 200_000, b"{}" + b" " * 10 + b"x", b"1" * 5000]
+)
+def test_load_json_gives_an_object_or_an_error(tmp_path: Path, data: bytes) -> None:
+    """Never another exception."""
+    (tmp_path / "f").write_bytes(data)
+    with pytest.raises(ArchiveError):
+        load_json(str(tmp_path / "f"))
+
+
+def collected(root: Root, pstored: Pstored, number: int = 3) -> Archive:
+    """An archive with so many crashes, one a harvest."""
+    for at in range(number):
+        root.add_erst_crash(at, PANIC % b"%d" % at)
+        assert pstored("collect", root=root).status == 0
+    return Archive(str(root.archive))
+
+
+def test_find_crash(root: MakeRoot, pstored: Pstored) -> None:
+    """By id, by its beginning or its digest's, by place from the end; never one of several."""
+    archive = collected(root(), pstored)
+    ids = [s["id"] for s in archive.crash_summaries()]
+    assert len(ids) == 3
+    for crash_id in ids:
+        assert archive.find_crash(crash_id) == crash_id
+        assert archive.find_crash(crash_id.split("-")[1]) == crash_id
+        assert archive.find_crash(crash_id[:16]) == crash_id
+    assert [archive.find_crash(f"-{n}") for n in (1, 2, 3)] == ids[::-1]
+    for wanted in ("-4", "-0", "", "zzz", "-", "--1", "20", "-" + "1" * 9, "-" + "1" * 30):
+        with pytest.raises(NotFoundError):
+            archive.find_crash(wanted)
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        b"",
+        b"\x00" * 4096,
+        b'{"id": "20261123T045102Z-0123456789ab", "revision": 1}\n',
+        b'{"id": "%b"}\n',
+        b'{"id": "%b", "broken": \n{"id": "%b", "to',
+        b"[" * 100_000 + b"}\n",
+    ],
+)
+def test_crash_cache_heals(root: MakeRoot, pstored: Pstored, cache: bytes) -> None:
+    """Whatever stands in crashes.index, the list is that of the crashes."""
+    made = root()
+    archive = collected(made, pstored, 2)
+    summaries = archive.crash_summaries()
+    (made.archive / "crashes.index").write_bytes(cache.replace(b"%b", summaries[0]["id"].encode()))
+    assert Archive(str(made.archive)).crash_summaries() == summaries
+    (made.archive / "crashes.index").unlink()
+    assert Archive(str(made.archive)).crash_summaries() == summaries
+    assert pstored("list", root=made).status == 0
+
+
+def test_harvest_cache_heals(root: MakeRoot, pstored: Pstored) -> None:
+    """Lost, torn, or of a harvest that is gone: the keys are those of the harvests."""
+    made = root()
+    archive = collected(made, pstored, 2)
+    keys = archive.known_keys()
+    assert sorted(keys.values()) == [path.name for path in made.harvests()]
+    index = made.archive / "harvests.index"
+    whole = index.read_bytes()
+    for data in (
+        b"",
+        whole[:50],
+        whole[: len(whole) // 2 + 3],
+        whole + b'{"id": "20261123T045102Z-0123456789ab", "keys": ["x"]}\n',
+    ):
+        index.write_bytes(data)
+        assert Archive(str(made.archive)).known_keys() == keys
+
+
+def test_index_takes_the_last_line_of_an_id(tmp_path: Path) -> None:
+    """Lines are appended; the newest counts."""
+    index = Index(str(tmp_path / "i"))
+    for n in (1, 2):
+        index.add({"id": "20261123T045102Z-0123456789ab", "n": n})
+    assert [entry["n"] for entry in index.entries().values()] == [2]
+    assert Index(str(tmp_path / "none")).entries() == {}
+
+
+def test_lock_keeps_others_out_and_clears_litter(tmp_path: Path) -> None:
+    """A second writer waits; what killed runs left, wherever our temporary names are made, is gone inside."""
+    archive = Archive(str(tmp_path / "a"))
+    with archive.lock():
+        pass
+    crash = tmp_path / "a/crashes/20261123T045102Z-0123456789ab"
+    harvest = tmp_path / "a/harvests/20261123T045102Z-0123456789ab"
+    for directory in (crash, harvest, tmp_path / "a/harvests/.new-harvest", tmp_path / "a/crashes/.new-gone"):
+        directory.mkdir(parents=True)
+    for directory in (
+        tmp_path / "a",
+        tmp_path / "a/harvests",
+        tmp_path / "a/harvests/.new-harvest",
+    ):
+        (directory / ".new-x").write_bytes(b"1")
+    with archive.lock():
+        assert list((tmp_path / "a").rglob(".new-*")) == []
+
+        def second() -> bool:
+            import fcntl
+
+            fd = os.open(archive.path, os.O_RDONLY)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+        assert forked(second)
+    assert crash.exists()
+    assert harvest.exists()
+
+
+def test_unanalyzed(tmp_path: Path) -> None:
+    """Every harvest without an analysis, oldest first, also one in the middle."""
+    archive = Archive(str(tmp_path))
+    ids = [f"2026112{n}T045102Z-0123456789ab" for n in range(4)]
+    for number, harvest_id in enumerate(ids):
+        durable.make_directory(archive.harvest_directory(harvest_id))
+        if number == 0:
+            archive.write(archive.harvest_directory(harvest_id), {"analyzed.json": b"{}"})
+    assert archive.unanalyzed() == ids[1:]
+
+
+@pytest.mark.parametrize(
+    "data", [b"{}", b'{"records": 1}', b'{"records": [1]}', b'{"records": [{"name": "x"}]}', b"rubbish"]
+)
+def test_harvest_that_is_none(tmp_path: Path, data: bytes) -> None:
+    """An ArchiveError that names the file."""
+    archive = Archive(str(tmp_path))
+    directory = Path(archive.harvest_directory("20261123T045102Z-0123456789ab"))
+    directory.mkdir(parents=True)
+    (directory / "harvest.json").write_bytes(data)
+    (directory / "erased.json").write_bytes(data)
+    (directory / "records.tar").write_bytes(data)
+    with pytest.raises(ArchiveError, match=r"harvest\.json"):
+        archive.load_harvest(directory.name)
+    assert set(archive.load_erased(directory.name)) <= {"x"}
+    with pytest.raises(ArchiveError, match=r"records\.tar"):
+        list(archive.read_records(directory.name))
+
+
+def test_receipt_fields_are_the_format() -> None:
+    """harvest.json is a public interface: a field that goes, or changes its name, needs a new schema."""
+    assert Receipt._fields == ("name", "size", "sha256", "content_sha256", "key", "mtime_ns", "error")
+
+
+def test_verify_names_what_is_damaged(root: MakeRoot, pstored: Pstored) -> None:
+    """Sound: 0. A record, a text, a report or a receipt that is not as written: 1, and named."""
+    made = root()
+    collected(made, pstored, 4)
+    assert pstored("verify", root=made).status == 0
+    one, two, three, _ = made.harvests()
+    (one / "records.tar").write_bytes((one / "records.tar").read_bytes().replace(b"Kernel panic", b"Kernel picnic"))
+    (two / "records.tar").unlink()
+    (three / "harvest.json").write_bytes(b"{}")
+    (made.crashes()[3] / "dmesg.txt").write_bytes(b"something else")
+    (made.crashes()[2] / "crash.json").write_bytes(b"rubbish")
+    done = pstored("verify", "--json", root=made)
+    assert done.status == 1
+    problems = "\n".join(done.json["problems"])
+    for directory in (one, two, three, made.crashes()[3], made.crashes()[2]):
+        assert directory.name in problems
+
+
+def test_verify_names_crashes_that_are_missing(root: MakeRoot, pstored: Pstored) -> None:
+    """A crash whose directory is gone: named, with what to do; doing it makes verify content."""
+    made = root()
+    collected(made, pstored, 2)
+    gone = made.crashes()[0]
+    shutil.rmtree(gone)
+    done = pstored("verify", "--json", root=made)
+    assert done.status == 1
+    assert done.json["problems"] == [f"crash {gone.name} is missing; `pstored analyze --all` makes it again"]
+    assert pstored("analyze", "--all", root=made).status == 0
+    assert gone.is_dir()
+    assert pstored("verify", root=made).status == 0
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"rubbish", b"{}", b"[]", b'{"summary": 1}', b'{"summary": {}}', b'{"files": 1}']
+)
+def test_report_that_is_damaged_is_a_row_and_a_problem(root: MakeRoot, pstored: Pstored, data: bytes) -> None:
+    """`list` shows a row that says so, `verify` names it, the next crash is collected, and analysis makes it again."""
+    made = root()
+    collected(made, pstored, 2)
+    damaged, sound = made.crashes()
+    (damaged / "crash.json").write_bytes(data)
+    for arguments in (("list",), ("list", "--json")):
+        done = pstored(*arguments, root=made)
+        assert (done.status, done.stderr) == (0, "")
+        assert "report is damaged" in done.stdout
+    assert [s["id"] for s in done.json["crashes"]] == [damaged.name, sound.name]
+    verified = pstored("verify", "--json", root=made)
+    assert "Traceback" not in verified.stderr
+    assert verified.status == 1
+    assert any(damaged.name in problem for problem in verified.json["problems"])
+    shown = pstored("show", damaged.name, root=made)
+    assert (shown.status, "Traceback" in shown.stderr) == (73, False)
+    made.add_erst_crash(7, PANIC % b"the next")
+    assert pstored("collect", root=made).status == 0
+    assert len(made.crashes()) == 3
+    assert pstored("analyze", "--all", root=made).status == 0
+    assert "damaged" not in pstored("list", root=made).stdout
+    assert pstored("verify", root=made).status == 0
+
+
+def test_stale_line_of_the_crash_index_is_replaced(root: MakeRoot, pstored: Pstored) -> None:
+    """Lines are not flushed, so an older may come back: the state of crash.json in it tells."""
+    made = root()
+    archive = collected(made, pstored, 2)
+    summaries = archive.crash_summaries()
+    report = made.crashes()[0] / "crash.json"
+    state = report.stat()
+    assert summaries[0]["state"] == [state.st_mtime_ns, state.st_size, state.st_ino]
+    index = made.archive / "crashes.index"
+    old = index.read_bytes()
+    changed = json.loads(report.read_bytes())
+    changed["summary"]["title"] = "made anew"
+    (made.archive / "new").write_bytes(dump_json(changed))
+    (made.archive / "new").rename(report)
+    assert [s["title"] for s in archive.crash_summaries()] == ["made anew", summaries[1]["title"]]
+    assert json.loads(index.read_bytes().splitlines()[0])["title"] == "made anew"
+    index.write_bytes(old)
+    assert archive.crash_summaries()[0]["title"] == "made anew"
+
+
+def test_harvest_whose_analysis_fails(root: MakeRoot, pstored: Pstored) -> None:
+    """Noted in analyzed.json, exit 1, the next harvest is analyzed all the same; `analyze --all` tries again."""
+    made = root()
+    made.add_erst_crash(1, PANIC % b"one")
+    assert pstored("harvest", root=made).status == 0
+    (bundle,) = made.harvests()
+    whole = (bundle / "records.tar").read_bytes()
+    (bundle / "records.tar").write_bytes(b"rubbish")
+    made.add_erst_crash(2, PANIC % b"two")
+    done = pstored("collect", root=made)
+    assert done.status == 1
+    assert f"warning: harvest {bundle.name} cannot be analyzed, its records are archived: " in done.stderr
+    assert "records.tar" in json.loads((bundle / "analyzed.json").read_bytes())["failed"]
+    assert json.loads((made.harvests()[1] / "analyzed.json").read_bytes())["failed"] is None
+    assert len(made.crashes()) == 1
+    again = pstored("analyze", "--all", "--json", root=made)
+    assert (again.status, len(again.json["failures"])) == (1, 1)
+    assert len(made.crashes()) == 1
+    (bundle / "records.tar").write_bytes(whole)
+    assert pstored("analyze", "--all", root=made).status == 0
+    assert json.loads((bundle / "analyzed.json").read_bytes())["failed"] is None
+    assert len(made.crashes()) == 2
+
+
+def test_exported_records_have_their_exact_times(root: MakeRoot, pstored: Pstored, tmp_path: Path) -> None:
+    """As in records.tar: decimals that any tar reads, to the nanosecond."""
+    made = root()
+    made.add("dmesg-efi-1", PANIC % b"x", mtime_ns=1_795_000_000_123_456_789)
+    assert pstored("collect", root=made).status == 0
+    assert pstored("export", "-1", "-o", str(tmp_path / "e.tar"), root=made).status == 0
+    subprocess.run(["tar", "-xf", tmp_path / "e.tar", "-C", tmp_path], check=True)
+    (record,) = (tmp_path / made.crashes()[0].name).rglob("dmesg-efi-1")
+    assert record.stat().st_mtime_ns == 1_795_000_000_123_456_789
+
+
+def test_entry_of_a_crash_that_is_no_more_goes_with_it(root: MakeRoot, pstored: Pstored) -> None:
+    """What the analysis of all no longer finds is not due either: nobody could ever deliver it."""
+    made = root()
+    made.configure("[journal]\nenabled = true\n")
+    made.add_erst_crash(1, PANIC % b"x")
+    pstored("collect", root=made)
+    (crash,) = made.crashes()
+    stale = crash.parent / f"{crash.name[:-1]}{'0' if crash.name[-1] != '0' else '1'}"
+    shutil.copytree(crash, stale)
+    entry = made.archive / "outbox/journal" / f"{stale.name}.json"
+    shutil.copy(made.archive / "outbox/journal" / f"{crash.name}.json", entry)
+    pstored("analyze", "--all", root=made)
+    assert not stale.exists()
+    assert not entry.exists()

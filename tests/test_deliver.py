@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The delivery: one sink after the other, oldest crash first, and nothing lost on the way."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_pstore.host import Host, write_host
+from pstored import deliver as module
+from pstored.archive import Archive
+from pstored.config import Config, Journal
+from pstored.deliver import Delivery, deliver
+from pstored.errors import SinkError
+from pstored.sinks.journal import fields
+from tests.conftest import BOOT_ID, MakeRoot, Pstored, Root, forked, run_pstored
+
+CONFIG = Config(journal=Journal(enabled=True))
+PANIC = b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: number %d\n"
+
+
+class ListSink:
+    """Keeps what it is given; fails as told."""
+
+    def __init__(self, failures: dict[int, SinkError]) -> None:
+        self.calls = 0
+        self.failures = failures
+        self.got: list[tuple[str, bytes, str]] = []
+
+    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any]:
+        """Take one crash."""
+        self.calls += 1
+        if self.calls in self.failures:
+            raise self.failures[self.calls]
+        self.got.append((crash["id"], text, report_path))
+        return {"number": self.calls}
+
+
+@pytest.fixture(scope="module")
+def three_made(tmp_path_factory: pytest.TempPathFactory) -> Root:
+    """Three crashes, all due, made once: there is no journald in a tree."""
+    path = tmp_path_factory.mktemp("three")
+    write_host(path, Host(boot_id=BOOT_ID, kernel="6.12.1", btime=1_795_400_000))
+    made = Root(path=path)
+    for number in range(3):
+        made.add_erst_crash(number, PANIC % number)
+        assert run_pstored("collect", root=made).status == 0
+    made.configure("[journal]\nenabled = true\n")
+    assert run_pstored("analyze", "--all", root=made).status == 0
+    assert len(list((made.archive / "outbox/journal").iterdir())) == 3
+    return made
+
+
+@pytest.fixture
+def three(three_made: Root, tmp_path: Path) -> Root:
+    """Three crashes, all due."""
+    shutil.copytree(three_made.path, tmp_path / "three")
+    return Root(path=tmp_path / "three")
+
+
+def run(root: Root, failures: dict[int, SinkError] | None = None) -> tuple[Delivery, list[tuple[str, bytes, str]]]:
+    """A delivery to a ListSink."""
+
+    def child() -> tuple[Delivery, list[tuple[str, bytes, str]]]:
+        sink = ListSink(failures or {})
+        module.SINKS["journal"] = lambda _config: sink
+        archive = Archive(str(root.archive))
+        with archive.lock():
+            return deliver(archive, CONFIG), sink.got
+
+    return forked(child)
+
+
+def ids(root: Root) -> list[str]:
+    """The crashes, oldest first."""
+    return [path.name for path in root.crashes()]
+
+
+def test_all_are_delivered_oldest_first(three: Root) -> None:
+    """With their text and where the report is; then nothing is due."""
+    delivery, got = run(three)
+    assert [crash_id for crash_id, _, _ in got] == ids(three)
+    for number, (crash_id, text, path) in enumerate(got):
+        assert b"number %d" % number in text
+        assert path == str(three.archive / "crashes" / crash_id / "crash.json")
+    assert delivery.exit_status() == 0
+    again, got = run(three)
+    assert (again, got) == (Delivery((), ()), [])
+
+
+def test_sink_that_is_down_delays_the_rest(three: Root) -> None:
+    """The first is delivered, the second fails, the third is not even tried; exit 75; later all are there, once."""
+    delivery, got = run(three, {2: SinkError("down")})
+    assert [crash_id for crash_id, _, _ in got] == ids(three)[:1]
+    assert [e.crash_id for e in delivery.pending] == ids(three)[1:]
+    assert delivery.exit_status() == 75
+    delivery, got = run(three)
+    assert [crash_id for crash_id, _, _ in got] == ids(three)[1:]
+    assert delivery.exit_status() == 0
+
+
+def test_refused_crash_is_kept_and_holds_up_nobody(three: Root) -> None:
+    """Refused for good: said, not tried again, and the others are delivered; that alone is no exit 75."""
+    delivery, got = run(three, {1: SinkError("too large", retry=False)})
+    assert [crash_id for crash_id, _, _ in got] == ids(three)[1:]
+    assert [(e.crash_id, e.refused) for e in delivery.pending] == [(ids(three)[0], True)]
+    assert delivery.exit_status() == 0
+    delivery, got = run(three)
+    assert got == []
+    assert [e.error for e in delivery.pending] == ["too large"]
+
+
+@pytest.mark.parametrize("data", [None, b"", b"rubbish", b"{}", b'{"id": "x"}'])
+def test_crash_that_cannot_be_read_holds_up_nobody(three: Root, data: bytes | None) -> None:
+    """A report that is gone or damaged is set aside, with a hint; the others are delivered; made again, it is due."""
+    report = three.crashes()[0] / "crash.json"
+    report.unlink() if data is None else report.write_bytes(data)
+    delivery, got = run_reading(three)
+    assert got == ids(three)[1:]
+    assert [(e.crash_id, e.refused) for e in delivery.pending] == [(ids(three)[0], True)]
+    assert "`pstored analyze --all` makes it again" in str(delivery.pending[0].error)
+    assert delivery.exit_status() == 0
+    again, got = run_reading(three)
+    assert (got, again.delivered) == ([], ())
+    assert [(e.refused, e.attempts) for e in again.pending] == [(True, 1)]  # set aside: not tried again
+    said = run_pstored("deliver", root=three)
+    assert (said.status, said.stderr.count("warning: ")) == (0, 1)
+    run_pstored("analyze", "--all", root=three)
+    delivery, got = run_reading(three)
+    assert got[:1] == ids(three)[:1]
+    assert delivery.pending == ()
+
+
+def run_reading(root: Root) -> tuple[Delivery, list[str]]:
+    """A delivery to a sink that looks into the crash; with the ids it took."""
+
+    def child() -> tuple[Delivery, list[str]]:
+        sink = ReadingSink({})
+        module.SINKS["journal"] = lambda _config: sink
+        archive = Archive(str(root.archive))
+        with archive.lock():
+            return deliver(archive, CONFIG), [crash_id for crash_id, _, _ in sink.got]
+
+    return forked(child)
+
+
+class ReadingSink(ListSink):
+    """Needs what every sink needs of a crash."""
+
+    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any]:
+        """Take one crash."""
+        fields(crash, text=text, report_path=report_path, cap=100)
+        return super().deliver(crash, text=text, report_path=report_path)
+
+
+def test_hint_is_kept_with_the_error_and_said_once(three: Root) -> None:
+    """What to do stands in the entry; three crashes that wait for one reason are one warning."""
+    delivery, _ = run(three, {1: SinkError("down", hint="start it")})
+    assert delivery.pending[0].error == "down (start it)"
+    entry = three.load(f"outbox/journal/{ids(three)[0]}.json")
+    assert (entry["error"], entry["attempts"], entry["refused"]) == ("down (start it)", 1, False)
+
+
+def test_journal_is_off_below_a_root(root: MakeRoot, pstored: Pstored) -> None:
+    """--root is another system: nothing is put into this host's journal unless configured."""
+    made = root("panic", backend="efi_pstore")
+    done = pstored("collect", "--json", root=made)
+    assert done.status == 0
+    assert done.json["delivery"] == {"delivered": [], "pending": []}
+    assert not (made.archive / "outbox").exists()

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The archive's limits: what goes first, what goes last, and what stays."""
+
+import contextlib
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_pstore.host import Host, write_host
+from pstored.archive import Archive, dump_json, make_id
+from pstored.config import Archive as Limits
+from pstored.config import Config, Journal
+from pstored.outbox import Outbox
+from pstored.quota import prune
+from tests.conftest import BOOT_ID, MakeRoot, Pstored, Root, can_mount, forked, mount, require, run_pstored
+
+SAME = b"Panic#1 Part1\n<0>[   %d.000001] Kernel panic - not syncing: the same\n"
+DAY_NS = 86_400 * 10**9
+
+
+def archive_of(root: Root, pstored: Pstored, number: int) -> Archive:
+    """So many harvests, each with one crash; all of one signature."""
+    for at in range(number):
+        root.add_erst_crash(at, SAME % (100 + at))
+        assert pstored("collect", root=root).status == 0
+    archive = Archive(str(root.archive))
+    assert len(archive.harvest_ids()) == len(archive.crash_summaries()) == number
+    return archive
+
+
+def pruned(archive: Archive, *, wall_ns: int | None = None, journal: bool = False, **limits: int) -> list[int]:
+    """Which harvests go, by their number."""
+    before = archive.harvest_ids()
+    config = Config(archive=Limits(**{"max_bytes": 0, "max_harvests": 0, **limits}), journal=Journal(enabled=journal))  # type: ignore[arg-type]  # numbers only
+    with archive.lock():
+        removed = prune(archive, config, wall_ns=wall_ns)
+    assert archive.harvest_ids() == [h for h in before if h not in removed]
+    return sorted(before.index(h) for h in removed)
+
+
+@pytest.fixture(scope="module")
+def six_made(tmp_path_factory: pytest.TempPathFactory) -> Root:
+    """Six crashes of one signature, made once."""
+    path = tmp_path_factory.mktemp("six")
+    write_host(path, Host(boot_id=BOOT_ID, kernel="6.12.1", btime=1_795_400_000))
+    made = Root(path=path)
+    archive_of(made, run_pstored, 6)
+    return made
+
+
+@pytest.fixture
+def six(six_made: Root, tmp_path: Path) -> Archive:
+    """Six crashes of one signature."""
+    shutil.copytree(six_made.archive, tmp_path / "six")
+    return Archive(str(tmp_path / "six"))
+
+
+def test_no_limits_remove_nothing(six: Archive) -> None:
+    """0 is no limit."""
+    assert pruned(six) == []
+
+
+def test_count_takes_the_oldest_but_keeps_the_first_of_its_kind(six: Archive) -> None:
+    """The first crash of a signature goes last."""
+    assert pruned(six, max_harvests=4) == [1, 2]
+    assert len(six.crash_summaries()) == 4
+    assert pruned(six, max_harvests=2) == [1, 2]
+    assert pruned(six, max_harvests=1) == [0]
+
+
+def test_the_newest_always_stays(six: Archive) -> None:
+    """However small the limits."""
+    assert pruned(six, max_harvests=1, max_bytes=1, max_age_days=1, wall_ns=time.time_ns() + 999 * DAY_NS) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+
+
+def test_bytes(six: Archive) -> None:
+    """As many go as must."""
+    sizes = []
+    for harvest_id, crash in zip(six.harvest_ids(), six.crash_summaries(), strict=True):
+        directories = (six.harvest_directory(harvest_id), six.crash_directory(crash["id"]))
+        sizes.append(sum(e.stat().st_size for d in directories for e in os.scandir(d)))
+    assert pruned(six, max_bytes=sum(sizes)) == []
+    assert pruned(six, max_bytes=sum(sizes) - 1) == [1]
+    assert pruned(six, max_bytes=sizes[0] + sizes[5]) == [1, 2, 3]
+
+
+def aged(archive: Archive, days: int) -> None:
+    """Make the newest harvest younger than the others by so many days: its id, and what refers to it."""
+    newest, crash = archive.harvest_ids()[-1], archive.crash_summaries()[-1]["id"]
+    later = make_id(["later"], wall_ns=time.time_ns() + days * DAY_NS, after=None)
+    os.rename(archive.harvest_directory(newest), archive.harvest_directory(later))
+    report = Path(archive.crash_directory(crash), "crash.json")
+    report.write_bytes(report.read_bytes().replace(newest.encode(), later.encode()))
+    assert archive.crash_summaries()[-1]["harvests"] == [later]
+
+
+def test_age_spares_what_is_valued(six: Archive) -> None:
+    """Old ones go, but for the first of its kind and the newest."""
+    aged(six, 12)
+    ahead_ns = time.time_ns() + 999 * DAY_NS
+    assert pruned(six, max_age_days=13, wall_ns=ahead_ns) == []
+    assert pruned(six, max_age_days=11, wall_ns=ahead_ns) == [1, 2, 3, 4]
+
+
+def test_clock_that_is_ahead_removes_nothing_by_age(six: Archive) -> None:
+    """A clock years ahead of the newest harvest is not believed: age is measured against that."""
+    assert pruned(six, max_age_days=10, wall_ns=time.time_ns() + 9999 * DAY_NS) == []
+
+
+def test_clock_that_is_behind_the_newest_is_the_older(six: Archive) -> None:
+    """A harvest of the future (the clock was wrong once) makes the others no older than they are."""
+    aged(six, 9999)
+    assert pruned(six, max_age_days=10) == []
+    assert pruned(six, max_age_days=10, wall_ns=time.time_ns() + 11 * DAY_NS) == [1, 2, 3, 4]
+
+
+def test_clock_in_1970_removes_nothing_by_age(six: Archive) -> None:
+    """A board whose clock is wrong loses nothing."""
+    assert pruned(six, max_age_days=1, wall_ns=0) == []
+
+
+def test_groups_joined_by_a_shared_crash_go_together(six: Archive) -> None:
+    """Crashes of harvests 0 and 1, 2 and 3, and then one of 1 and 2: all four harvests are one."""
+    ids = six.harvest_ids()
+    for crash, members in zip(six.crash_summaries(), ([0, 1], [2, 3], [1, 2]), strict=False):
+        report = six.load_crash(crash["id"])
+        report["summary"]["harvests"] = [ids[m] for m in members]
+        Path(six.crash_directory(crash["id"]), "crash.json").write_bytes(dump_json(report))
+    assert pruned(six, max_harvests=5) == [4]  # the first of its kind is in the four
+    assert pruned(six, max_harvests=4) == [0, 1, 2, 3]
+    assert len(six.crash_summaries()) == 1
+
+
+def test_harvest_that_finds_no_room_prunes_and_tries_again(root: MakeRoot) -> None:
+    """No room for the new records until the limits are lower: then collect makes some, and takes them; 73 before."""
+    require(can_mount(), "mount namespaces need root")
+    made = root()
+    made.archive.mkdir()
+    settings = "[archive]\nallow_volatile = true\n"
+
+    def child() -> list[Any]:
+        mount("-t", "tmpfs", "-o", "size=3M", "tmpfs", made.archive)
+        made.configure(settings)
+        for number, size in enumerate((1 << 20, 0)):
+            made.add_erst_crash(number, SAME % number + os.urandom(size))
+            assert run_pstored("harvest", root=made).status == 0
+        with contextlib.suppress(OSError), open(made.archive / "hog", "wb", buffering=0) as f:
+            while True:
+                f.write(bytes(4096))
+        name = made.add_erst_crash(2, SAME % 2)
+        full = run_pstored("collect", root=made)
+        left = made.names() == [name]
+        made.configure(settings + "max_harvests = 1\n")
+        return [full, left, run_pstored("collect", root=made), made.names(), len(made.harvests())]
+
+    full, left, done, names, harvests = forked(child, new_mounts=True)
+    assert (full.status, left) == (73, True)
+    assert "No space left on device" in full.stderr
+    assert names == []
+    assert done.status == 0
+    assert harvests == 1
+
+
+def test_what_is_still_due_goes_last(six: Archive) -> None:
+    """A crash that a sink is still to get outlives those that were delivered."""
+    crash_id = six.crash_summaries()[2]["id"]
+    with six.lock():
+        Outbox(six).put("journal", crash_id, 1)
+    assert pruned(six, max_harvests=3, journal=True) == [1, 3, 4]
+    assert pruned(six, max_harvests=1, journal=True) == [0, 1]
+    assert not list(Outbox(six).pending("journal"))
+
+
+def test_harvests_of_one_crash_go_together(root: MakeRoot, pstored: Pstored) -> None:
+    """An oops harvested before its panic: both harvests and the crash go, or none."""
+    made = root("oops-panic", backend="ramoops")
+    panic = (made.store / "dmesg-ramoops-1").read_bytes()
+    mtime_ns = (made.store / "dmesg-ramoops-1").stat().st_mtime_ns
+    (made.store / "dmesg-ramoops-1").unlink()
+    assert pstored("collect", root=made).status == 0
+    made.add("dmesg-ramoops-1", panic, mtime_ns=mtime_ns)
+    assert pstored("collect", root=made).status == 0
+    assert (len(made.harvests()), len(made.crashes())) == (2, 1)
+    made.add("dmesg-erst-7711219347287210001", SAME % 500)
+    assert pstored("collect", root=made).status == 0
+    archive = Archive(str(made.archive))
+    assert pruned(archive, max_harvests=2) == [0, 1]
+    assert len(archive.crash_summaries()) == 1
+    assert pstored("verify", root=made).status == 0
+
+
+def test_collect_says_what_it_removes(root: MakeRoot, pstored: Pstored) -> None:
+    """A warning for each, and the rest verifies."""
+    made = root()
+    archive_of(made, pstored, 3)
+    made.configure("[archive]\nmax_harvests = 2\n")
+    made.add_erst_crash(9, SAME % 999)
+    done = pstored("collect", root=made)
+    assert done.status == 0
+    assert done.stderr.count("over its limits") == 2
+    assert len(made.harvests()) == len(made.crashes()) == 2
+    assert pstored("verify", root=made).status == 0

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stamp: the running boot's id in its own log, once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pstored.host import Host
+from pstored.stamp import stamp
+from tests.conftest import BOOT_ID, MakeRoot, Pstored, Root
+
+PREFIX = "pstored: boot "
+
+
+def device(root: Root, name: str) -> Path:
+    """A file in the place of a device: it keeps what is written."""
+    path = root.path / "dev" / name
+    path.write_bytes(b"")
+    return path
+
+
+def test_both_devices_take_the_line_once(root: MakeRoot) -> None:
+    """A second call in the same boot writes nothing, and tells the same."""
+    made = root()
+    paths = [device(made, "kmsg"), device(made, "pmsg0")]
+    for _ in range(2):
+        assert stamp(Host(str(made.path)), PREFIX) == ["/dev/kmsg", "/dev/pmsg0"]
+    for path in paths:
+        assert path.read_bytes().count(BOOT_ID.encode()) == 1
+        assert f"{PREFIX}{BOOT_ID}\n".encode() in path.read_bytes()
+
+
+def test_next_boot_is_stamped_anew(root: MakeRoot) -> None:
+    """The mark holds the boot id, so one that outlived its boot does no harm."""
+    made = root()
+    kmsg = device(made, "kmsg")
+    stamp(Host(str(made.path)), PREFIX)
+    made.reboot("99999999-8888-4777-8666-555555555555")
+    assert stamp(Host(str(made.path)), PREFIX) == ["/dev/kmsg"]
+    assert b"99999999-8888-4777-8666-555555555555" in kmsg.read_bytes()
+
+
+def test_no_device_is_never_made(root: MakeRoot, pstored: Pstored) -> None:
+    """Where there is no /dev/kmsg, no file of that name appears; the command says so and exits with 1."""
+    made = root()
+    assert stamp(Host(str(made.path)), PREFIX) == []
+    assert os.listdir(made.path / "dev") == []
+    done = pstored("stamp", root=made)
+    assert done.status == 1
+    assert "not stamped" in done.stderr
+
+
+def test_unknown_boot_is_not_stamped(root: MakeRoot) -> None:
+    """Without a boot id there is nothing to write."""
+    made = root()
+    kmsg = device(made, "kmsg")
+    made.write("proc/sys/kernel/random/boot_id", "rubbish")
+    assert stamp(Host(str(made.path)), PREFIX) == []
+    assert kmsg.read_bytes() == b""
+
+
+@pytest.mark.parametrize("mark", ["", "rubbish", "\x00", BOOT_ID[:-1], f"x{BOOT_ID}"])
+def test_damaged_mark_is_stamped_again(root: MakeRoot, mark: str) -> None:
+    """No harm but a second line."""
+    made = root()
+    kmsg = device(made, "kmsg")
+    made.write("run/pstored/stamped", mark)
+    assert stamp(Host(str(made.path)), PREFIX) == ["/dev/kmsg"]
+    assert BOOT_ID.encode() in kmsg.read_bytes()
+
+
+def test_pipe_without_a_reader_does_not_block(root: MakeRoot) -> None:
+    """A device that does not take the line at once is left out."""
+    made = root()
+    os.mkfifo(made.path / "dev/kmsg")
+    device(made, "pmsg0")
+    assert stamp(Host(str(made.path)), PREFIX) == ["/dev/pmsg0"]
+
+
+def test_mark_that_cannot_be_written_is_no_error(root: MakeRoot) -> None:
+    """/run is not there, or a file: stamped all the same."""
+    made = root()
+    device(made, "kmsg")
+    made.write("run", "a file")
+    assert stamp(Host(str(made.path)), PREFIX) == ["/dev/kmsg"]
+
+
+def test_stamp_is_in_the_ledger(root: MakeRoot, pstored: Pstored) -> None:
+    """The command writes the line and the boot's line in the ledger; an archive that is not there yet is a warning."""
+    made = root()
+    device(made, "kmsg")
+    assert pstored("stamp", root=made).status == 0
+    assert BOOT_ID in (made.archive / "boots.jsonl").read_text()
+    other = root()
+    device(other, "kmsg")
+    other.write("var/lib/pstored", "a file")
+    done = pstored("stamp", "--json", root=other)
+    assert (done.status, done.json["devices"]) == (0, ["/dev/kmsg"])
+    assert "ledger" in done.stderr
