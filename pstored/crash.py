@@ -8,7 +8,7 @@ from pstored.dumps import Dump, gap_line
 from pstored.incidents import Incident, zone_logs
 from pstored.logs import Log
 from pstored.oops import Event, Severity, find_event
-from pstored.visible import visible
+from pstored.terminal import visible
 
 
 def find_crash(incident: Incident) -> Event | None:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees: a crash on one line, in a list, on a page.
+"""What a person sees of a crash: the page of ``pstored show``.
 
 Takes crash.json and its texts; whatever comes from a record is escaped, so that no record can act on a terminal.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from pstored.oops import Event, find_events
 from pstored.parse.kmsg import KmsgLine, parse_kmsg
-from pstored.visible import visible
+from pstored.terminal import Style, visible
 
 EXCERPT = 80
 """Lines of the kernel's own words on a page; the rest is in the file."""
@@ -16,83 +16,6 @@ BEFORE = 40
 """Lines of the report before it, if there is one: an oops that came before the panic."""
 TAIL = 15
 """Lines shown where no report is found in the text."""
-
-
-class Style(NamedTuple):
-    """How to write."""
-
-    color: bool = False
-
-    def bold(self, text: str) -> str:
-        """Strong."""
-        return f"\x1b[1m{text}\x1b[0m" if self.color else text
-
-    def red(self, text: str) -> str:
-        """Alarming."""
-        return f"\x1b[1;31m{text}\x1b[0m" if self.color else text
-
-    def yellow(self, text: str) -> str:
-        """Doubtful."""
-        return f"\x1b[33m{text}\x1b[0m" if self.color else text
-
-    def dim(self, text: str) -> str:
-        """In passing."""
-        return f"\x1b[2m{text}\x1b[0m" if self.color else text
-
-
-def _when(wall: str | None, *, doubtful: bool) -> str:
-    """Minutes are enough on a line; a clock that cannot be trusted gets a question mark."""
-    if wall is None:
-        return "time unknown"
-    return wall[:16].replace("T", " ") + ("?" if doubtful else "")
-
-
-def short_line(crash: dict[str, Any]) -> str:
-    """A crash on one line: id, time, boot, what."""
-    boot = crash["boot"]["id"]
-    where = f"boot {boot[:8]}" if boot else "boot unknown"
-    when = _when(crash["time"]["wall"], doubtful=crash["time"]["doubtful"])
-    whole = "" if crash["complete"] else "  (incomplete)"
-    where += "?" if crash["boot"]["confidence"] == "low" else ""
-    return f"{_short(crash['id'])}  {when}  {where}  {crash['severity']}: {visible(crash['title'])}{whole}"
-
-
-def _short(crash_id: str) -> str:
-    return crash_id.split("-")[1][:8]
-
-
-_COLUMNS = ("ID", "TIME (UTC)", "BOOT", "KERNEL", "BACKEND", "WHOLE", "END", "WHAT HAPPENED")
-
-
-def render_list(summaries: list[dict[str, Any]], *, style: Style = Style(), width: int | None = None) -> str:  # noqa: B008
-    """The table of ``pstored list``; cut to *width* columns, if given."""
-    rows = [_COLUMNS] + [_row(s) for s in summaries]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]
-    start = sum(widths) + 2 * len(widths)
-    lines = []
-    for at, row in enumerate(rows):
-        line = "  ".join([cell.ljust(w) for cell, w in zip(row, widths, strict=False)] + [row[-1]])
-        if width is not None and len(line) > width:
-            line = line[: width - 1] + "…"
-        if at == 0:
-            line = style.dim(line)
-        elif summaries[at - 1]["severity"] == "panic":
-            line = line[:start] + style.red(line[start:])
-        lines.append(line)
-    return "\n".join(lines) + "\n"
-
-
-def _row(s: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        _short(s["id"]),
-        _when(s["time"], doubtful=s["doubtful"]),
-        s["boot"][:8] + ("?" if s["confidence"] == "low" else "") if s["boot"] else "?",
-        visible(s["kernel"] or "?"),
-        s["backend"] or "?",
-        "yes" if s["complete"] else "no",
-        s["severity"],
-        visible(s["title"]),
-    )
 
 
 def render_crash(crash: dict[str, Any], texts: dict[str, bytes], *, directory: str, style: Style = Style()) -> str:  # noqa: B008

@@ -15,7 +15,7 @@ from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, build_time_s
 from pstored.oops import Event, Severity, find_event
 from pstored.parse.record import Record
-from pstored.visible import visible
+from pstored.terminal import visible
 
 
 class _Model(BaseModel):

@@ -15,11 +15,11 @@ from tests.conftest import REPOSITORY, MakeRoot
 
 FLOORS: list[set[str]] = [
     {""},
-    {"errors", "steps", "config", "parse", "sinks", "visible"},
+    {"errors", "steps", "config", "parse", "sinks", "terminal"},
     {"parse.filename", "parse.ecc", "parse.header", "parse.kmsg", "parse.lz", "parse.nx842", "parse.mce", "parse.pmsg"},
     {"parse.decompress", "parse.ftrace"},
     {"parse.record"},
-    {"durable", "store", "host", "journald", "logs"},
+    {"durable", "store", "host", "journald", "logs", "listing"},
     {"archive", "efivars", "dumps", "oops", "sinks.journal"},
     {"bundle", "erase", "outbox", "incidents"},
     {"boots", "crash", "quota", "render"},

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.render import Style, render_crash, render_list, short_line
-from pstored.visible import visible
+from pstored.listing import render_list, short_line
+from pstored.render import render_crash
+from pstored.terminal import Style, visible
 
 EVIL = "\x1b]0;pwn\x07\x1b[2J\x9b31m\r\x08\u202etxt\u2028\x00\x7f\udcff"
 COLOR = Style(color=True)

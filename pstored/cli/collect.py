@@ -13,7 +13,7 @@ from pstored.errors import ArchiveError, StoreError
 from pstored.harvest import NOTHING, Pass
 from pstored.harvest import harvest as do_harvest
 from pstored.host import Host
-from pstored.visible import visible
+from pstored.terminal import visible
 
 if TYPE_CHECKING:
     from pstored.deliver import Delivery
@@ -132,7 +132,7 @@ def harvest(options: Namespace) -> int:
 def analyze(options: Namespace) -> int:
     """The second stage alone."""
     from pstored.analyze import analyze as do_analyze
-    from pstored.render import short_line
+    from pstored.listing import short_line
 
     context = _Context(options)
     with context.archive.lock():
@@ -238,7 +238,7 @@ def _print_pass(context: _Context, done: Pass) -> None:
 def _print_collected(
     context: _Context, done: Pass, crashes: list[dict[str, Any]], notes: list[str], delivery: "Delivery"
 ) -> None:
-    from pstored.render import short_line
+    from pstored.listing import short_line
 
     _print_pass(context, done)
     for crash in crashes:

@@ -3,15 +3,14 @@
 
 import json
 import os
-import shutil
-import subprocess
 import sys
 from argparse import Namespace
 
 from pstored.archive import Archive
 from pstored.config import load
 from pstored.host import Host
-from pstored.render import Style, render_crash, render_list
+from pstored.listing import render_list
+from pstored.terminal import Style
 
 
 def _archive(options: Namespace) -> Archive:
@@ -27,8 +26,7 @@ def list(options: Namespace) -> int:  # noqa: A001 - the command's name
     if not summaries:
         print("no crashes in the archive")
         return 0
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    _page(render_list(summaries, style=_style(), width=width), options)
+    _page(render_list(summaries, style=_style(), width=_width()), options)
     return 0
 
 
@@ -40,6 +38,8 @@ def show(options: Namespace) -> int:
     if options.json:
         print(json.dumps(crash, indent=2))
         return 0
+    from pstored.render import render_crash
+
     directory = archive.crash_directory(crash_id)
     texts = {}
     for name in crash["files"]:
@@ -52,6 +52,15 @@ def show(options: Namespace) -> int:
     return 0
 
 
+def _width() -> int | None:
+    """Columns of the terminal; None if there is none to fit."""
+    if not sys.stdout.isatty():
+        return None
+    import shutil  # knows COLUMNS
+
+    return shutil.get_terminal_size().columns
+
+
 def _style() -> Style:
     return Style(color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
@@ -59,7 +68,13 @@ def _style() -> Style:
 def _page(text: str, options: Namespace) -> None:
     """Through a pager on a terminal, as systemd's tools do: SYSTEMD_PAGER, PAGER, less."""
     pager = os.environ.get("SYSTEMD_PAGER", os.environ.get("PAGER", "less"))
-    if options.no_pager or not sys.stdout.isatty() or pager in ("", "cat") or shutil.which(pager.split()[0]) is None:
+    if options.no_pager or not sys.stdout.isatty() or pager in ("", "cat"):
+        sys.stdout.write(text)
+        return
+    import shutil
+    import subprocess
+
+    if shutil.which(pager.split()[0]) is None:
         sys.stdout.write(text)
         return
     environment = os.environ | {"LESS": os.environ.get("SYSTEMD_LESS", "FRSXMK")}

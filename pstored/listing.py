@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Crashes on one line each: the table of ``pstored list``, and what ``collect`` says of a new one."""
+
+from typing import Any
+
+from pstored.terminal import Style, visible
+
+
+def _when(wall: str | None, *, doubtful: bool) -> str:
+    """Minutes are enough on a line; a clock that cannot be trusted gets a question mark."""
+    if wall is None:
+        return "time unknown"
+    return wall[:16].replace("T", " ") + ("?" if doubtful else "")
+
+
+def short_line(crash: dict[str, Any]) -> str:
+    """A crash on one line: id, time, boot, what."""
+    boot = crash["boot"]["id"]
+    where = f"boot {boot[:8]}" if boot else "boot unknown"
+    when = _when(crash["time"]["wall"], doubtful=crash["time"]["doubtful"])
+    whole = "" if crash["complete"] else "  (incomplete)"
+    where += "?" if crash["boot"]["confidence"] == "low" else ""
+    return f"{_short(crash['id'])}  {when}  {where}  {crash['severity']}: {visible(crash['title'])}{whole}"
+
+
+def _short(crash_id: str) -> str:
+    return crash_id.split("-")[1][:8]
+
+
+_COLUMNS = ("ID", "TIME (UTC)", "BOOT", "KERNEL", "BACKEND", "WHOLE", "END", "WHAT HAPPENED")
+
+
+def render_list(summaries: list[dict[str, Any]], *, style: Style = Style(), width: int | None = None) -> str:  # noqa: B008
+    """The table of ``pstored list``; cut to *width* columns, if given."""
+    rows = [_COLUMNS] + [_row(s) for s in summaries]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]
+    start = sum(widths) + 2 * len(widths)
+    lines = []
+    for at, row in enumerate(rows):
+        line = "  ".join([cell.ljust(w) for cell, w in zip(row, widths, strict=False)] + [row[-1]])
+        if width is not None and len(line) > width:
+            line = line[: width - 1] + "…"
+        if at == 0:
+            line = style.dim(line)
+        elif summaries[at - 1]["severity"] == "panic":
+            line = line[:start] + style.red(line[start:])
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _row(s: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        _short(s["id"]),
+        _when(s["time"], doubtful=s["doubtful"]),
+        s["boot"][:8] + ("?" if s["confidence"] == "low" else "") if s["boot"] else "?",
+        visible(s["kernel"] or "?"),
+        s["backend"] or "?",
+        "yes" if s["complete"] else "no",
+        s["severity"],
+        visible(s["title"]),
+    )
