@@ -26,17 +26,18 @@ One process writes at a time: whoever holds the flock on the archive directory. 
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import re
-import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pstored import durable
 from pstored.errors import ArchiveError, NotFoundError
+
+if TYPE_CHECKING:
+    import tarfile  # slow to import, and only whoever reads records needs it
 
 SCHEMA = 1
 """Version of harvest.json, erased.json and analyzed.json; goes up when a reader of the old one would go wrong."""
@@ -88,11 +89,15 @@ def is_sealed(document: dict[str, Any]) -> bool:
 
 def _digest(document: dict[str, Any]) -> str:
     """SHA-256 of the document as compact JSON with sorted keys."""
+    import hashlib
+
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def make_id(digest_of: Iterable[str], *, wall_ns: int, after: str | None) -> str:
     """An id for things whose digests are given, later than the id *after*."""
+    import hashlib
+
     digest = hashlib.sha256("\n".join(digest_of).encode(errors="surrogateescape")).hexdigest()[:12]
     seconds = max(0, wall_ns // 1_000_000_000)
     stamp = _stamp(seconds)
@@ -258,12 +263,14 @@ class Archive:
         except (ArchiveError, KeyError, TypeError):
             return {}
 
-    def read_records(self, harvest_id: str) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    def read_records(self, harvest_id: str) -> "Iterator[tuple[tarfile.TarInfo, bytes]]":
         """The records of a harvest, one after the other.
 
         Raises:
             ArchiveError: records.tar cannot be read.
         """
+        import tarfile
+
         path = os.path.join(self.harvest_directory(harvest_id), "records.tar")
         try:
             with tarfile.open(path, "r:") as tar:
