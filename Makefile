@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: all demo test bench lint clean
+.PHONY: all demo test test-vm bench lint clean
 
 all: $(VENV)/.ready
 
@@ -23,6 +23,11 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	.ci/apt systemd util-linux
 	$(VENV)/bin/pytest
+
+# Real kernels in QEMU, crashed and collected from: some 15 minutes on two cores.
+test-vm: $(VENV)/.ready
+	.ci/apt $$(cat tests/vm/packages.txt)
+	$(VENV)/bin/pytest -m vm tests/vm
 
 # Ratios between whole processes, against the budgets; not part of the tests, since a busy machine would fail them.
 bench: $(VENV)/.ready

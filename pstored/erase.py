@@ -57,7 +57,7 @@ class Erasure(NamedTuple):
 
 
 _LIVE_TYPES = frozenset(("console", "pmsg", "ftrace"))
-_BY_UNIQUE_ID = frozenset(("efi", "efi_pstore", "erst"))
+_BY_TIME = frozenset(("efi", "efi_pstore", "erst"))
 _NO_ERASE = frozenset(("nvram",))
 
 
@@ -79,7 +79,11 @@ def verdict(name: RecordName | None, policy: ErasePolicy, *, oopsed: bool | None
         return Outcome.KEPT, f"the {name.backend} backend cannot erase; known by its digest from now on", True
     if name.type in _LIVE_TYPES:
         return Outcome.LIVE, "erasing would drop what the running boot has logged; the zone renews itself at boot", True
-    if name.backend in _BY_UNIQUE_ID:
+    if name.backend in _BY_TIME:
+        if oopsed:
+            # ids are made of the crash's time: where the clock stands still between boots, the oops of this one may lie
+            # under the id of an older record, unseen (tried with ERST and an RTC that always says 1970)
+            return Outcome.DEFERRED, "an oops happened in this boot, and may have taken this record's id", False
         return Outcome.ERASED, "the id names this record and no other", True
     if name.backend == "pstore_blk" and name.type == "dmesg":
         # fs/pstore/zone.c, psz_kmsg_erase(): compares the record's counter with the slot's before it erases
@@ -97,6 +101,11 @@ def verdict(name: RecordName | None, policy: ErasePolicy, *, oopsed: bool | None
         f"{seen}: the slot may hold a newer crash than the one shown, until pstore is mounted anew",
         False,
     )
+
+
+LOW_SPACE = 64 * 1024
+"""Two or three crashes' worth.  Firmware that collects its garbage only when nearly full (OVMF) never gives space back
+before: while there is this much, that harms nobody, and is only noted in erased.json."""
 
 
 class Eraser:
@@ -156,7 +165,7 @@ class Eraser:
         if before is None or after is None:
             return None, None
         warning = None
-        if after <= before:
+        if after <= before and after < LOW_SPACE:
             warning = (
                 f"the firmware has not given back the space of {self._from_efi} erased variables ({after} bytes free); "
                 "most do at the next boot, some never: then the next crash cannot be recorded"

@@ -63,7 +63,7 @@ def harvest(host: Host, config: Config) -> Pass:
     store = Store(host.path(config.harvest.store))
     names = store.names()
     if not names:
-        return NOTHING._replace(warnings=_why_empty(host, store))
+        return NOTHING._replace(warnings=_why_empty(host, store) + rival(host))
     archive = Archive(host.path(config.archive.path))
     with archive.lock():
         return _Harvester(host, config, store, archive).run(names)
@@ -76,6 +76,25 @@ def _why_empty(host: Host, store: Store) -> tuple[str, ...]:
     if host.root == "/" and not any(mount.type == "pstore" for mount in mounts()):
         return (f"no pstore is mounted: mount -t pstore pstore {store.path}",)
     return ()
+
+
+RIVAL = "systemd-pstore"
+
+
+def rival(host: Host) -> tuple[str, ...]:
+    """What is to be known of systemd-pstore, which takes records from the same store."""
+    is_enabled = os.path.lexists(host.path(f"/etc/systemd/system/sysinit.target.wants/{RIVAL}.service"))
+    is_masked = os.path.realpath(host.path(f"/etc/systemd/system/{RIVAL}.service")) == "/dev/null"
+    try:
+        taken = len(os.listdir(host.path("/var/lib/systemd/pstore")))
+    except OSError:
+        taken = 0
+    if not taken and (is_masked or not is_enabled):
+        return ()
+    found = f"{RIVAL} has {taken} entries in /var/lib/systemd/pstore, which are not in our archive; " if taken else ""
+    if is_masked or not is_enabled:
+        return (found.removesuffix("; "),)
+    return (f"{found}{RIVAL}.service takes records from the same store: systemctl mask {RIVAL}.service",)
 
 
 class _Harvester:
@@ -106,7 +125,7 @@ class _Harvester:
             known=len(self.known),
             erasures=tuple(sorted(erasures + self.left)),
             touched=tuple(self.touched),
-            warnings=tuple(self.warnings),
+            warnings=(*self.warnings, *rival(self.host)),
         )
 
     # -- 1: what is new

@@ -69,7 +69,7 @@ def test_collect_says_what_it_did(root: MakeRoot, pstored: Pstored) -> None:
     assert sum("Kernel panic: sysrq triggered crash" in line for line in lines) == 2
     assert lines[-1].startswith(f"see: pstored --root {made.path} show ")
     again = pstored("collect", root=made)
-    assert (again.status, again.stdout, again.stderr) == (0, "nothing in /sys/fs/pstore\n", "")
+    assert (again.status, again.stdout, again.stderr) == (0, "nothing taken from /sys/fs/pstore\n", "")
 
 
 def test_the_advice_that_collect_gives_works(root: MakeRoot, pstored: Pstored) -> None:
@@ -100,7 +100,7 @@ def test_an_empty_store_is_nothing_to_do(root: MakeRoot, pstored: Pstored) -> No
     """Exit status 0, nothing archived."""
     made = root()
     done = pstored("collect", root=made)
-    assert (done.status, done.stdout) == (0, "nothing in /sys/fs/pstore\n")
+    assert (done.status, done.stdout) == (0, "nothing taken from /sys/fs/pstore\n")
     assert made.harvests() == []
 
 

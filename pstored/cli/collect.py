@@ -217,8 +217,7 @@ def _print_pass(context: _Context, done: Pass) -> None:
         warn(warning)
     store = context.config.harvest.store
     if not done.erasures:
-        if not done.warnings:
-            print(f"nothing in {store}")
+        print(f"nothing taken from {store}")
         return
     new = len(done.archived)
     erased = sum(e.outcome is Outcome.ERASED for e in done.erasures)

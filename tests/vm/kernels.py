@@ -4,7 +4,7 @@
 Nothing is installed and nothing but a ten-line module is built; all of it lands in ``.cache/`` beside this file, and
 removing that directory gets everything anew::
 
-    .cache/apt-ARCH/          an apt of our own: always bookworm, whatever the host runs, and any architecture
+    .cache/apt-ARCH/          an apt of our own, with the host's sources (Debian 12), for any architecture
     .cache/deb/               packages as downloaded
     .cache/NAME/              one kernel: vmlinuz, config, release, modules/ (NAME.order and *.ko), ready
     .cache/NAME/initramfs     built at each use; it costs a second
@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache"
-_MIRROR = "http://deb.debian.org"
 
 # what init loads before anything else; an entry that a kernel has built in costs nothing
 _BASE = (
@@ -69,8 +68,17 @@ class Boot(NamedTuple):
     architecture: str
 
 
-def _run(command: Sequence[str | Path], *, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+# depmod, modprobe and mke2fs are where only root looks, and they need no root for what they do here
+_ENVIRONMENT = os.environ | {"PATH": f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"}
+
+
+def run(command: Sequence[str | Path], *, cwd: Path | None = None) -> str:
+    """Run a tool of the host; gives its standard output.
+
+    Raises:
+        RuntimeError: it failed; its own words are in the text.
+    """
+    done = subprocess.run(command, cwd=cwd, env=_ENVIRONMENT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stderr}{done.stdout}")
     return done.stdout
@@ -82,11 +90,11 @@ def _apt(architecture: str) -> tuple[str, ...]:
     base = CACHE / f"apt-{architecture}"
     for directory in ("lists/partial", "cache/archives/partial"):
         (base / directory).mkdir(parents=True, exist_ok=True)
-    signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
-    (base / "sources.list").write_text(
-        f"deb {signed} {_MIRROR}/debian bookworm main\n"
-        f"deb {signed} {_MIRROR}/debian-security bookworm-security main\n"
-    )
+    # of the host's sources only Debian's own: others may not have the architecture
+    parts = base / "sources.list.d"
+    parts.mkdir(exist_ok=True)
+    for source in Path("/etc/apt/sources.list.d").glob("debian*"):
+        shutil.copy(source, parts)
     settings = (
         f"APT::Architecture={architecture}",
         f"APT::Architectures={architecture}",
@@ -94,16 +102,15 @@ def _apt(architecture: str) -> tuple[str, ...]:
         f"Dir::State={base}",
         "Dir::State::status=/dev/null",
         f"Dir::Cache={base}/cache",
-        f"Dir::Etc::sourcelist={base}/sources.list",
-        "Dir::Etc::sourceparts=/dev/null",
+        f"Dir::Etc::sourceparts={parts}",
     )
     options = tuple(word for setting in settings for word in ("-o", setting))
-    _run(["apt-get", *options, "-qq", "update"])
+    run(["apt-get", *options, "-qq", "update"])
     return options
 
 
 def _dependencies(architecture: str, package: str, prefixes: tuple[str, ...]) -> list[str]:
-    lines = _run(["apt-cache", *_apt(architecture), "depends", "--important", package]).splitlines()
+    lines = run(["apt-cache", *_apt(architecture), "depends", "--important", package]).splitlines()
     names = (line.split(":", 1)[1].strip() for line in lines if line.lstrip(" |").startswith("Depends:"))
     return [name for name in names if name.startswith(prefixes)]
 
@@ -113,11 +120,11 @@ def _unpack(architecture: str, packages: Iterable[str], target: Path) -> None:
     debs = CACHE / "deb" / architecture
     debs.mkdir(parents=True, exist_ok=True)
     names = sorted(packages)
-    _run(["apt-get", *_apt(architecture), "-qq", "download", *names], cwd=debs)
+    run(["apt-get", *_apt(architecture), "-qq", "download", *names], cwd=debs)
     target.mkdir(parents=True, exist_ok=True)
     for name in names:
         newest = max(debs.glob(f"{name}_*.deb"), key=lambda path: path.stat().st_mtime)
-        _run(["dpkg", "-x", newest, target])
+        run(["dpkg", "-x", newest, target])
 
 
 def _take_module(tree: Path, release: str, name: str, target: Path) -> None:
@@ -125,8 +132,15 @@ def _take_module(tree: Path, release: str, name: str, target: Path) -> None:
 
     An empty order: the kernel has it built in.  No order file: this kernel has no such module.
     """
-    command = ["modprobe", "--show-depends", "--config=/dev/null", f"--dirname={tree}", f"--set-version={release}", name]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [
+        "modprobe",
+        "--show-depends",
+        "--config=/dev/null",
+        f"--dirname={tree}",
+        f"--set-version={release}",
+        name,
+    ]
+    done = subprocess.run(command, env=_ENVIRONMENT, capture_output=True, text=True)
     if done.returncode:
         return
     files = [Path(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("insmod ")]
@@ -143,7 +157,7 @@ def _fetch(kernel: Kernel, home: Path) -> None:
     (image,) = _dependencies(kernel.architecture, kernel.package, ("linux-image-",))
     _unpack(kernel.architecture, [image, "busybox-static"], tree)
     release = image.removeprefix("linux-image-")
-    _run(["depmod", "-b", tree, release])
+    run(["depmod", "-b", tree, release])
     modules = home / "modules"
     modules.mkdir()
     for name in (*_BASE, *_ON_DEMAND):
@@ -216,8 +230,8 @@ def oops_module(name: str) -> Path:
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(source.parent, work)
     # no BTF: it wants pahole, and an oops has no use for it
-    _run(["make", "-s", "-C", makefile.parent, f"M={work}", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"])
-    _run(["strip", "--strip-debug", work / "oops.ko"])
+    run(["make", "-s", "-C", makefile.parent, f"M={work}", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"])
+    run(["strip", "--strip-debug", work / "oops.ko"])
     (work / "oops.ko").replace(built)
     shutil.rmtree(headers)
     return built

@@ -8,19 +8,19 @@
     vars.fd      the EFI variable store, if asked for; it makes the machine boot through OVMF
     blk.img      a block device for pstore_blk, if asked for: the last virtio disk
     disk.img     ext4, /dev/vda: /var/lib/pstored in the guest
-    01-NAME/     the job of the first start, shared with the guest (see the file init): what it was told and what it left,
+    01-NAME/     the job of the first start, shared with the guest (see the file init): what it was told, what it left,
                  and serial.log, which the kernel has for itself
 
 `Vm` is one start of it, from power on to power off, crash, or being cut off.
 """
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, NamedTuple, Self
@@ -69,8 +69,6 @@ class Start(NamedTuple):
     mode: Mode = "busybox"
     load: Sequence[str] = ()
     """modules with their arguments, in order"""
-    arguments: str = ""
-    """more for the kernel command line"""
     rtc: str | None = None
     """what the clock says at power on, UTC, e.g. ``1980-01-01T00:00:00``; None: the host's time"""
     kernel: str | None = None
@@ -79,7 +77,7 @@ class Start(NamedTuple):
     """to be found in /job"""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Machine:
     """The surviving half of a machine; the files are made at the first start."""
 
@@ -89,7 +87,7 @@ class Machine:
     erst: bool = False
     blk: bool = False
     disk: bool = True
-    starts: int = field(default=0, init=False)
+    starts: int = dataclasses.field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -102,7 +100,8 @@ class Machine:
             _make_sparse(self.directory / "blk.img", _BLK_SIZE)
         if self.disk:
             image = self.directory / "disk.img"
-            subprocess.run(["mke2fs", "-q", "-t", "ext4", "-F", image, f"{_DISK_MIB}M"], check=True)
+            _make_sparse(image, _DISK_MIB << 20)
+            kernels.run(["mke2fs", "-q", "-t", "ext4", "-F", image])
 
     @property
     def ram(self) -> Path:
@@ -122,16 +121,24 @@ class Machine:
 
     def copy(self, name: str) -> Self:
         """Give a machine in the same state in a directory beside this one; this one must be off."""
-        target = self.directory.with_name(name)
-        target.mkdir()
+        twin = dataclasses.replace(self, directory=self.directory.with_name(name))
         for file in self.directory.iterdir():
             if file.is_file():
-                subprocess.run(["cp", "--sparse=always", file, target], check=True)
-        twin = object.__new__(type(self))
-        for attribute in ("kernel", "efi", "erst", "blk", "disk", "starts"):
-            setattr(twin, attribute, getattr(self, attribute))
-        twin.directory = target
+                kernels.run(["cp", "--sparse=always", file, twin.directory])
         return twin
+
+    def forget_memory(self) -> None:
+        """Drop all memory but the region of ramoops: nothing else is read again, and it takes room."""
+        region = self.region()
+        _make_sparse(self.ram, _MEMORY_MIB << 20)
+        with self.ram.open("r+b") as file:
+            file.seek(RAMOOPS_OFFSET)
+            file.write(region)
+
+    def discard(self) -> None:
+        """Remove what is large; jobs and logs stay."""
+        for image in self.directory.glob("*.img"):
+            image.unlink()
 
     def start(self, start: Start) -> "Vm":
         """Power on; to be used in a with statement, which powers off."""
@@ -292,6 +299,7 @@ class Vm:
         for pipe in (self._process.stdin, self._process.stdout):
             _close_pipe(pipe)
         self._process = None
+        self._machine.forget_memory()
 
     def _command(self) -> list[str]:
         machine, directory = self._machine, self._machine.directory
@@ -319,7 +327,7 @@ class Vm:
         if self._start.rtc:
             command += ["-rtc", f"base={self._start.rtc}"]
         command += ["-kernel", str(self._boot.vmlinuz), "-initrd", str(self._boot.initramfs)]
-        return [*command, "-append", f"{_ARGUMENTS[self._boot.architecture]} {self._start.arguments}"]
+        return [*command, "-append", _ARGUMENTS[self._boot.architecture]]
 
 
 def _close_pipe(pipe: IO[bytes] | None) -> None:
@@ -345,7 +353,7 @@ _BOARDS = {
     "arm64": "qemu-system-aarch64 -accel tcg,thread=multi -machine virt,memory-backend=ram -cpu cortex-a57 -smp 1",
 }
 # loglevel 8: all that is in a record stands on the console too. panic=-1: reboot at once; -no-reboot ends QEMU then.
-_COMMON = "loglevel=8 panic=-1 printk.time=1 no_timer_check"
+_COMMON = "loglevel=8 panic=-1 printk.time=1"
 _ARGUMENTS = {
     "amd64": f"console=ttyS0 memmap={RAMOOPS_SIZE:#x}${RAMOOPS_OFFSET:#x} {_COMMON}",
     "arm64": f"console=ttyAMA0 mem={RAMOOPS_OFFSET:#x} {_COMMON}",

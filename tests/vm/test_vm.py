@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real kernels crash, and this checkout collects: one test a line of scenarios.SCENARIOS."""
+
+import compileall
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.vm import kernels
+from tests.vm.scenarios import SCENARIOS, Scenario
+from tests.vm.vm import CRASH, LostVmError, Machine, Start
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ready() -> None:
+    """Have the bytecode beside the modules: an emulated CPU compiles them anew at every start, for seconds."""
+    compileall.compile_dir(kernels.HERE.parents[1] / "pstored", quiet=2)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Where the machines of a scenario are; kept only if it did not pass, with a serial log for each start.
+
+    With PSTORED_VM_CAPTURES=DIR in the environment, the records that real kernels showed are copied there.
+    """
+    failed = request.session.testsfailed
+    yield tmp_path
+    if captures := os.environ.get("PSTORED_VM_CAPTURES"):
+        for store in tmp_path.glob("machine/*/collect*/store"):
+            name = "-".join((request.node.callspec.id, *store.parts[-3:-1]))
+            shutil.copytree(store, Path(captures) / name, dirs_exist_ok=True)
+    if request.session.testsfailed == failed:
+        shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.name for scenario in SCENARIOS])
+def test_scenario(scenario: Scenario, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The scenario holds on a real kernel; what was found is printed, one line each."""
+    began = time.monotonic()
+    found = scenario.run(directory)
+    with capsys.disabled():
+        print(f"\n{scenario.name}: {found} ({time.monotonic() - began:.0f} s)", end="", flush=True)
+
+
+def test_machine_that_hangs_is_lost(directory: Path) -> None:
+    """A start that does not end in time is an error of its own kind."""
+    machine = Machine(directory=directory / "machine", disk=False)
+    with pytest.raises(LostVmError, match=r"still running after 10 s"):
+        machine.run(Start("hang", "sleep 1000\n"), timeout_s=10)
+
+
+def test_machine_that_goes_down_is_lost(directory: Path) -> None:
+    """So is one that panics where nobody asked for it."""
+    machine = Machine(directory=directory / "machine", disk=False)
+    with pytest.raises(LostVmError, match="went down before its script had ended"):
+        machine.run(Start("down", CRASH))
