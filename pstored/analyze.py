@@ -95,7 +95,7 @@ def analyze(archive: Archive, config: Config, *, again: bool = False, touched: I
     analyzer.refresh(set(touched) - set(todo))
     if again:
         analyzer.remove_stale()
-    return Found(tuple(analyzer.changed), tuple(analyzer.notes), tuple(analyzer.failures))
+    return Found(tuple(dict.fromkeys(analyzer.changed)), tuple(analyzer.notes), tuple(analyzer.failures))
 
 
 class _Crash(NamedTuple):
@@ -271,15 +271,17 @@ class _Analyzer:
         if harvest_id in older.harvests:
             return None
         records = [r for h in older.harvests for r in self._records_of(older.id, h)]
-        dumps_before = len(group_as_one(records).dumps)
-        whole = group_as_one(records + incident.records())
+        before = group_as_one(records)
+        # the same record, archived anew because its first bundle is damaged, counts once
+        newest = {(r.name, r.time_ns): r for r in records + incident.records()}
+        whole = group_as_one(list(newest.values()))
         event = find_crash(whole)
         if event is None:  # it had one with fewer records
             raise ArchiveError(f"crash {older.id} is no crash any more with the records of harvest {harvest_id}")
-        grown = len(whole.dumps) > dumps_before or not older.complete
+        grown = _holds_more(whole, before)
         revision = older.revision + 1 if grown else older.revision
         boot = self._attribute(whole, harvest_id)
-        return self._write(whole, event, boot, crash_id=older.id, order=older.order, revision=revision)
+        return self._write(whole, event, boot, crash_id=older.id, order=older.order, revision=revision, tell=grown)
 
     def _write(
         self,
@@ -346,7 +348,7 @@ class _Analyzer:
         whole = group_as_one([r for h in crash.harvests for r in self._records_of(crash.id, h)])
         event = find_crash(whole)
         if event is not None:
-            boot = self._attribute(whole, crash.harvests[0])
+            boot = self._attribute(whole, crash.harvests[-1])
             self._write(whole, event, boot, crash_id=crash.id, order=crash.order, revision=crash.revision, tell=False)
 
     def remove_stale(self) -> None:
@@ -357,6 +359,13 @@ class _Analyzer:
                 with durable.archive_errors("remove from", self.archive.crashes):
                     durable.remove_tree(self.archive.crash_directory(crash_id))
                 self.outbox.forget(crash_id)
+
+
+def _holds_more(whole: Incident, before: Incident) -> bool:
+    """Whether there is another dump, or what was missing or broken of one: worth telling once more."""
+    parts_now, parts_then = (sum(len(set(d.parts)) for d in i.dumps) for i in (whole, before))
+    mended = all(d.is_complete for d in whole.dumps) and not all(d.is_complete for d in before.dumps)
+    return len(whole.dumps) > len(before.dumps) or parts_now > parts_then or mended
 
 
 def _without_twins(boots: list[Attribution]) -> list[Attribution]:

@@ -25,6 +25,7 @@ One process writes at a time: whoever holds the flock on the archive directory. 
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pstored import durable
 from pstored.errors import ArchiveError, NotFoundError
+from pstored.index import Index
 
 if TYPE_CHECKING:
     import tarfile  # slow to import, and only whoever reads records needs it
@@ -122,45 +124,6 @@ def stamp_seconds(stamp: str) -> int:
         return calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))
     except ValueError:
         return 0
-
-
-class Index:
-    """A cache over a directory of entries: one JSON line for each, ``{"id": ..., ...}``; the last line of an id counts.
-
-    Appended to without a flush, so a power cut may tear or lose lines: :class:`Archive` makes again what is missing.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def entries(self) -> dict[str, dict[str, Any]]:
-        """Id to entry; torn lines are left out."""
-        try:
-            with open(self.path, "rb") as f:
-                data = f.read()
-        except OSError:
-            return {}
-        found = {}
-        for line in data.split(b"\n"):
-            try:
-                entry = json.loads(line) if line else None
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-                found[entry["id"]] = entry
-        return found
-
-    def add(self, entry: dict[str, object]) -> None:
-        """Append one entry; a cache that cannot be written is no error."""
-        with contextlib.suppress(OSError):
-            durable.append_line(self.path, json.dumps(entry).encode() + b"\n")
-
-    def replace(self, entries: Iterable[dict[str, Any]]) -> None:
-        """Write the whole cache anew."""
-        with contextlib.suppress(ArchiveError):
-            directory, name = os.path.split(self.path)
-            data = b"".join(json.dumps(e).encode() + b"\n" for e in entries)
-            durable.replace_files(directory, {name: data}, scratch=directory, names_durable=False)
 
 
 class Archive:
@@ -280,13 +243,13 @@ class Archive:
         except (OSError, tarfile.TarError) as e:
             raise ArchiveError(f"cannot read {path!r}: {e}") from e
 
-    def known_keys(self) -> dict[str, str]:
-        """Record key to the harvest that has it."""
+    def known_keys(self) -> dict[str, list[str]]:
+        """Record key to the harvests that have it, newest first."""
         entries = self._healed(self._harvest_index, self.harvest_ids(), self._harvest_entry, _is_harvest_entry)
-        found: dict[str, str] = {}
+        found: dict[str, list[str]] = {}
         for harvest_id, entry in entries.items():
-            for key in entry["keys"]:
-                found[key] = harvest_id  # the newest: an older one may have been damaged, and archived anew
+            for key in dict.fromkeys(entry["keys"]):
+                found.setdefault(key, []).insert(0, harvest_id)
         return found
 
     def add_to_index(self, harvest: Harvest) -> None:
@@ -328,21 +291,35 @@ class Archive:
         if (entry := self._crash_entry(crash_id)) is not None:
             self._crash_index.add(entry)
 
-    def _report_state(self, crash_id: str) -> list[int] | None:
-        """What tells a crash.json from an older one without reading it; None if there is none."""
+    def _report_state(self, crash_id: str) -> list[int]:
+        """What tells a crash.json from an older one without reading it; empty if it cannot be looked at."""
         try:
             state = os.stat(os.path.join(self.crash_directory(crash_id), "crash.json"))
         except OSError:
-            return None
+            return []
         return [state.st_mtime_ns, state.st_size, state.st_ino]
+
+    def _is_half_made(self, crash_id: str) -> bool:
+        """Whether the directory is that of a crash whose making was cut short: its report comes last."""
+        directory = self.crash_directory(crash_id)
+        try:
+            names = os.listdir(directory)
+        except OSError:
+            return False
+        return "crash.json" not in names and "delivered.json" not in names and self._is_unanalyzed(crash_id)
+
+    def _is_unanalyzed(self, crash_id: str) -> bool:
+        stamp = crash_id.split("-")[0]
+        return any(harvest_id.startswith(stamp) for harvest_id in self.unanalyzed())
 
     def _is_fresh(self, entry: dict[str, Any]) -> bool:
         """Whether a cached line is that of the report on the disk: lines are not flushed, so an older may come back."""
-        return _is_summary(entry) and entry.get("state") == self._report_state(entry["id"])
+        state = self._report_state(entry["id"])
+        return bool(state) and _is_summary(entry) and entry.get("state") == state
 
     def _crash_entry(self, crash_id: str) -> dict[str, object] | None:
         state = self._report_state(crash_id)
-        if state is None:
+        if not state and self._is_half_made(crash_id):
             return None
         try:
             summary: dict[str, Any] = self.load_crash(crash_id)["summary"]
@@ -465,9 +442,10 @@ def _ids(directory: str) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as e:
+        denied = e.errno in (errno.EACCES, errno.EPERM)
         raise ArchiveError(
             f"cannot list {directory!r}: {os.strerror(e.errno or 0)}",
-            hint="run as root, or as a member of the group that may read the archive",
+            hint="run as root, or as a member of the group that may read the archive" if denied else None,
         ) from e
 
 

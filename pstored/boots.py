@@ -21,6 +21,7 @@ from pstored.dumps import Dump
 from pstored.host import BOOT_ID, Facts
 from pstored.incidents import Incident, zone_logs
 from pstored.logs import EARLIEST_S, Log, build_time_s
+from pstored.oops import find_event
 
 START_SLACK_S = 5.0
 """How far the beginning of a boot, worked out twice from clock and uptime, may differ: whole seconds in EFI ids."""
@@ -182,8 +183,8 @@ def _by_stamp(question: Question, reasons: list[str]) -> Attribution | None:
         return None
     ((boot_id, what),) = loose.items()
     evidence = f"{what} bears the stamp {prefix}{boot_id}, and holds the last boot before the collection"
-    if _died_last(question):
-        near = "and by its clock the dump was written shortly before the collecting boot began"
+    if _died_last(question) and _shows_its_end(question.incident):
+        near = "it ends with a crash, and by its clock the dump was written shortly before the collecting boot began"
         return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.HIGH, evidence=(evidence, near))
     far = "whether the dump is of that boot is not proven"
     return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.LOW, evidence=(evidence, far))
@@ -196,6 +197,11 @@ def _stamps(logs: list[tuple[str, Log]], prefix: str) -> dict[str, str]:
         for boot_id in log.stamps(prefix):
             found.setdefault(boot_id, what)
     return found
+
+
+def _shows_its_end(incident: Incident) -> bool:
+    """Whether a zone that nothing ties to the dump shows a crash of its own, so that its boot did not just go by."""
+    return any(find_event(log.lines) is not None for _, log in zone_logs(incident.loose))
 
 
 def _died_last(question: Question) -> bool:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether what the store holds of a boot is a crash, what ended that boot, and the texts that a person reads of it."""
 
-import re
 from dataclasses import replace
 
 from pstored.dumps import Dump, gap_line
 from pstored.incidents import Incident, zone_logs
-from pstored.logs import Log
+from pstored.logs import ends_orderly
 from pstored.oops import Event, Severity, find_event
 from pstored.terminal import visible
 
@@ -108,15 +107,6 @@ def _overlap(older: bytes, newer: bytes) -> int:
 
 
 # -- no crash
-
-_ORDERLY_END = re.compile(rb"reboot: (?:Restarting system|Power down|System halted)|kexec_core: Starting new kernel")
-_END_LINES = 12
-"""Drivers still log some lines behind the last words."""
-
-
-def ends_orderly(log: Log) -> bool:
-    """Whether a console's last lines are those of a shutdown: kernel/reboot.c, kernel_restart() and its like."""
-    return any(_ORDERLY_END.match(line.text) for line in log.lines[-_END_LINES:])
 
 
 def no_crash(incident: Incident) -> str:

@@ -132,23 +132,25 @@ class _Harvester:
 
     def _sort_out(self, names: list[str]) -> None:
         known_keys = self.archive.known_keys()
+        there = frozenset(names)
         for name in names:
             try:
                 key = record_key(name, self.store.digest(name))
             except RecordReadError as e:
                 self._unreadable(name, e)
                 continue
-            harvest_id = known_keys.get(key)
-            if harvest_id is not None and self._has(harvest_id, name, key):
+            harvest_id = next((h for h in known_keys.get(key, ()) if self._has(h, name, key, there)), None)
+            if harvest_id is not None:
                 self.known[name] = key, harvest_id
             else:
                 self.new.append(name)
 
-    def _has(self, harvest_id: str, name: str, key: str) -> bool:
-        """Whether an earlier harvest has this very record.
+    def _has(self, harvest_id: str, name: str, key: str, there: frozenset[str]) -> bool:
+        """Whether an earlier harvest has this very record, and not one of a crash with equal bytes.
 
-        A dmesg record's mtime is its crash's time.  Equal bytes with another time, after the first were erased, are
-        another crash: a machine without printk.time that dies in the same way at every boot gives such.
+        A machine without printk.time that dies in the same way at every boot gives such.  A dmesg record's mtime is its
+        crash's time; where that differs, it is the same record only if that was left in the store, under this name or
+        under one that is there no more.
         """
         if not self._is_sound(harvest_id):
             return False
@@ -161,7 +163,11 @@ class _Harvester:
         if any(r.mtime_ns == self.store.mtime_ns(name) for r in receipts):
             return True
         erased = self.archive.load_erased(harvest_id)
-        return any(erased.get(r.name, {}).get("outcome", Outcome.ERASED) != Outcome.ERASED for r in receipts)
+        return any(
+            erased.get(r.name, {}).get("outcome", Outcome.ERASED) != Outcome.ERASED
+            and (r.name == name or r.name not in there)
+            for r in receipts
+        )
 
     def _is_sound(self, harvest_id: str) -> bool:
         """Whether an earlier harvest still reads back; if not, what the store has of it is archived anew."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pstored.dumps import Dump, assemble
-from pstored.logs import EARLIEST_S, Log, build_time_s
+from pstored.logs import EARLIEST_S, Log, build_time_s, ends_orderly
 from pstored.parse.record import Record
 
 CLOCK_SLACK_NS = 5_000_000_000
@@ -206,11 +206,28 @@ def _compare(a: _Item, b: _Item) -> tuple[bool | None, str]:
         overlap = a.log.same_boot(b.log)
         if overlap is not None:
             return overlap, f"{a.what} and {b.what} {'have' if overlap else 'do not have'} equal lines at equal times"
+    for zone, dump in ((a, b), (b, a)):
+        if _ended_before(zone, dump):
+            return False, f"{zone.what} ends before {dump.what} was made, which it would show"
     if a.dump is not None and b.dump is not None:
         if _is_twin(a.dump, b.dump):
             return True, f"{a.what} is there twice"
         return _compare_dumps(b.dump, a.dump)
     return None, ""
+
+
+def _ended_before(console: _Item, other: _Item) -> bool:
+    """Whether a console ends earlier in its boot than a dump was made, or with an orderly shutdown before a panic.
+
+    What an oops or a panic prints always reaches the console, whatever its level.
+    """
+    if console.zone is None or console.log is None or other.dump is None:
+        return False
+    if other.dump.reason == "Panic" and ends_orderly(console.log):
+        return True
+    if console.log.span is None or other.dump.log.span is None:
+        return False
+    return console.log.span[1] + CLOCK_SLACK_NS < other.dump.log.span[1]
 
 
 def _hold_one_boot(a: Record, b: Record) -> bool:

@@ -185,3 +185,13 @@ def build_time_s(banner: str) -> int | None:
             except ValueError:
                 continue
     return None
+
+
+_ORDERLY_END = re.compile(rb"reboot: (?:Restarting system|Power down|System halted)|kexec_core: Starting new kernel")
+_END_LINES = 12
+"""Drivers still log some lines behind the last words."""
+
+
+def ends_orderly(log: Log) -> bool:
+    """Whether a console's last lines are those of a shutdown: kernel/reboot.c, kernel_restart() and its like."""
+    return any(_ORDERLY_END.match(line.text) for line in log.lines[-_END_LINES:])

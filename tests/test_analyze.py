@@ -17,7 +17,7 @@ from pstored.config import Config, load
 from pstored.harvest import Pass, harvest
 from pstored.host import Host
 from pstored.report import Report
-from tests.conftest import MakeRoot, Root
+from tests.conftest import MakeRoot, Pstored, Root
 
 LATER = "99999999-8888-4777-8666-555555555555"
 PREFIX = "pstored: boot "
@@ -396,3 +396,93 @@ def test_the_ledger_survives_its_damage(root: MakeRoot) -> None:
     (made.archive / "boots.jsonl").write_bytes(b'{"boot_id": "torn\n\xff\xfe[]\nnull\n7\n')
     assert len(collect(made)) == 1
     assert len(read_ledger(Archive(str(made.archive)))) == 1
+
+
+# -- crashes that look alike, and what later collections change
+
+
+THIRD = "77777777-6666-4555-8444-333333333333"
+SAME = b"%s#1 Part%d\n<0>Kernel panic - not syncing: VFS: Unable to mount root fs\n"
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_crash_with_equal_bytes_is_not_taken_for_one_that_still_waits(parts: int, root: MakeRoot) -> None:
+    """printk.time=0, and every boot dies alike: the first was deferred, the second is another, and both are shown."""
+    made = root()
+    for number, second in enumerate((1_795_400_000, 1_795_403_600)):
+        for part in range(1, parts + 1):
+            name = f"dmesg-efi_pstore-{(second * 100 + part) * 1000 + 1}"
+            made.add(name, SAME % (b"Panic", part), mtime_ns=second * 10**9)
+        boot_into(made, (LATER, THIRD)[number], oopses=1 - number)
+        collect(made)
+    assert made.names() == []
+    crashes = [made.load(f"crashes/{path.name}/crash.json") for path in made.crashes()]
+    assert [(c["complete"], [d["parts"] for d in c["dumps"]]) for c in crashes] == [
+        (True, [list(range(1, parts + 1))])
+    ] * 2
+    assert collect(made) == []
+
+
+def test_erasing_later_changes_no_attribution(root: MakeRoot, tmp_path: Path) -> None:
+    """Oops and panic come in two harvests, the last collection only erases: who crashed was known, and still is."""
+    made = root("oops-panic", backend="efi_pstore", stamp_prefix="")
+    boot, now = made.boots[0], (made.path / "proc/sys/kernel/random/boot_id").read_text().strip()
+    oops = [p.name for p in sorted(made.store.iterdir()) if p.read_bytes().startswith(b"Oops#1")]
+    set_aside(made, tmp_path / "aside")
+    for name in oops:
+        put_back(made, tmp_path / "aside", only=name)
+    boot_into(made, boot.boot_id, oopses=1)
+    collect(made, wall_s=boot.began + 10)
+    put_back(made, tmp_path / "aside")
+    boot_into(made, now, oopses=1)
+    (grown,) = collect(made, wall_s=boot.began + 300)
+    assert (grown["boot"]["id"], grown["revision"]) == (boot.boot_id, 2)
+    boot_into(made, THIRD)
+    assert collect(made, wall_s=boot.began + 900) == []
+    after = made.load(f"crashes/{grown['id']}/crash.json")
+    assert after["boot"] == grown["boot"]
+    assert all(record["erased"] for record in after["records"])
+    before = derived(made)
+    analyze_all(made)
+    assert derived(made) == before
+
+
+def test_the_stages_one_by_one_give_what_collect_gives(root: MakeRoot, pstored: Pstored, tmp_path: Path) -> None:
+    """`harvest` early, `analyze` later: the ledger is asked all the same, and doing it all again changes nothing."""
+    made = root("console-only-crash", backend="ramoops", stamp_prefix="")
+    made.configure("[archive]\nallow_volatile = true\n")
+    live_through(made, made.boots[0], tmp_path)
+    for command in ("harvest", "analyze"):
+        assert pstored(command, root=made).status == 0
+    before = derived(made)
+    (crash,) = (made.load(f"crashes/{path.name}/crash.json") for path in made.crashes())
+    assert (crash["boot"]["id"], crash["boot"]["method"]) == (made.boots[0].boot_id, "elimination")
+    analyze_all(made)
+    assert derived(made) == before
+
+
+def test_records_archived_anew_are_no_new_revision(root: MakeRoot) -> None:
+    """The first bundle is damaged: its records are archived again, and nothing more is known than before."""
+    made = root("panic", backend="efi_pstore", missing_parts=(2,))
+    made.configure('[harvest]\nerase = "none"\n')
+    (first,) = collect(made)
+    tar = made.harvests()[0] / "records.tar"
+    data = bytearray(tar.read_bytes())
+    data[len(data) // 2] ^= 1
+    tar.write_bytes(data)
+    assert collect(made) == [] or made.load(f"crashes/{first['id']}/crash.json")["revision"] == 1
+    assert len(made.harvests()) == 2
+    assert [p.name for p in made.crashes()] == [first["id"]]
+
+
+@pytest.mark.parametrize("how", ["gone", "no file"])
+def test_a_crash_without_its_report_is_a_row(how: str, root: MakeRoot, pstored: Pstored) -> None:
+    """Somebody removed it, or it cannot be looked at: said in the list, not left out."""
+    made = root("panic", backend="efi_pstore")
+    (first,) = collect(made)
+    report = made.archive / "crashes" / first["id"] / "crash.json"
+    report.unlink()
+    if how == "no file":
+        report.mkdir()
+    done = pstored("list", root=made)
+    assert (done.status, "report is damaged" in done.stdout) == (0, True)

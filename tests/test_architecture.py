@@ -20,6 +20,7 @@ FLOORS: list[set[str]] = [
     {"parse.decompress", "parse.ftrace"},
     {"parse.record"},
     {"durable", "store", "host", "journald", "logs", "listing"},
+    {"index"},
     {"archive", "efivars", "dumps", "oops", "sinks.journal"},
     {"bundle", "erase", "outbox", "incidents"},
     {"boots", "crash", "quota", "render"},

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored import durable
-from pstored.archive import Archive, Index, Receipt, dump_json, load_json, make_id
+from pstored.archive import Archive, Receipt, dump_json, load_json, make_id
 from pstored.errors import ArchiveError, NotFoundError
+from pstored.index import Index
 from tests.conftest import MakeRoot, Pstored, Root, forked
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
@@ -109,7 +110,7 @@ def test_harvest_cache_heals(root: MakeRoot, pstored: Pstored) -> None:
     made = root()
     archive = collected(made, pstored, 2)
     keys = archive.known_keys()
-    assert sorted(keys.values()) == [path.name for path in made.harvests()]
+    assert sorted(keys.values()) == [[path.name] for path in made.harvests()]
     index = made.archive / "harvests.index"
     whole = index.read_bytes()
     for data in (

@@ -317,3 +317,26 @@ def test_ids_of_erst_in_the_mixture_have_a_boot() -> None:
     record = decode_record("dmesg-erst-7711216860565340163", b"Panic#1 Part1\n", mtime_ns=0)
     assert record.boot_key == 7711216860565340163 >> 32
     assert names.erst_id(record.boot_key, 3) >> 32 == record.boot_key
+
+
+# -- a console and a dump whose texts do not overlap
+
+
+OTHER = "bbbbbbbb-1111-4222-8333-444444444444"
+
+
+def test_a_console_that_ends_before_the_dump_is_of_another_boot() -> None:
+    """The stamp of a long-lived boot has rolled out of its ring; the next boot, stamped, was reset after seconds."""
+    panic = b"<0>[  640.000003] Kernel panic - not syncing: gone\n"
+    dump = dmesg("dmesg-ramoops-0", b"Panic#1 Part1", lines(500, 1400) + panic)
+    console = decode_record("console-ramoops-0", stamped(OTHER, console=True) + lines(2, 60, console=True), mtime_ns=0)
+    assert len(find([dump, console])) == 2
+
+
+def test_a_console_with_an_orderly_end_is_of_no_boot_that_panicked() -> None:
+    """Without timestamps, the last words must do."""
+    dump = dmesg("dmesg-ramoops-0", b"Panic#1 Part1", b"<0>Kernel panic - not syncing: gone\n")
+    text = b"pstored: boot " + OTHER.encode() + b"\nreboot: Restarting system\n"
+    assert len(find([dump, decode_record("console-ramoops-0", text, mtime_ns=0)])) == 2
+    text = b"pstored: boot " + OTHER.encode() + b"\nKernel panic - not syncing: gone\n"
+    assert len(find([dump, decode_record("console-ramoops-0", text, mtime_ns=0)])) == 1

@@ -18,7 +18,7 @@ exit status:
   2   wrong usage
   73  the archive cannot be written or read; what is not whole in it stays in the store
   75  not delivered yet; kept for the next try
-  77  no permission
+  77  no permission to list the store
   78  wrong configuration
 """
 

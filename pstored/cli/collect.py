@@ -132,10 +132,12 @@ def harvest(options: Namespace) -> int:
 def analyze(options: Namespace) -> int:
     """The second stage alone."""
     from pstored.analyze import analyze as do_analyze
+    from pstored.analyze import note_boot
     from pstored.listing import short_line
 
     context = _Context(options)
     with context.archive.lock():
+        note_boot(context.archive, context.host.facts(), stamped=False)
         found = do_analyze(context.archive, context.config, again=options.all)
     crashes = [context.archive.load_crash(i) for i in found.crashes]
     for failure in found.failures:
