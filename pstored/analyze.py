@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pstored import __version__, durable
-from pstored.archive import SCHEMA, Archive, dump_json, seal
+from pstored.archive import SCHEMA, Archive, dump_json, join_id, seal
 from pstored.archive import Harvest as Bundle
 from pstored.boots import (
     Attribution,
@@ -110,6 +110,11 @@ class _Crash(NamedTuple):
     harvests: tuple[str, ...]
 
 
+def _is_sure(boot: _Crash | Attribution) -> bool:
+    """Whether its boot is named, and not by a guess."""
+    return boot.boot_id is not None and boot.confidence in (Confidence.CERTAIN, Confidence.HIGH)
+
+
 class _Analyzer:
     def __init__(self, archive: Archive, config: Config) -> None:
         self.archive = archive
@@ -126,8 +131,6 @@ class _Analyzer:
 
     def take(self, harvest_id: str, *, again: bool) -> None:
         """Analyze one harvest; whatever goes wrong is noted, and stops nothing else."""
-        directory = self.archive.harvest_directory(harvest_id)
-        durable.remove_litter(directory)
         failed = None
         try:
             crashes, notes = self._analyze(harvest_id, again=again)
@@ -143,7 +146,7 @@ class _Analyzer:
             with durable.archive_errors("flush", self.archive.crashes):
                 durable.flush_directory(self.archive.crashes)
         document = {"schema": SCHEMA, "pstored": __version__, "failed": failed, "crashes": crashes, "notes": notes}
-        self.archive.write(directory, {"analyzed.json": dump_json(document)})
+        self.archive.write(self.archive.harvest_directory(harvest_id), {"analyzed.json": dump_json(document)})
 
     def _analyze(self, harvest_id: str, *, again: bool) -> tuple[list[str], list[str]]:
         records = self._records(harvest_id)
@@ -216,9 +219,8 @@ class _Analyzer:
 
     def _new_id(self, incident: Incident, harvest_id: str) -> str:
         """Time of the harvest, digest of the records: the same whenever it is worked out."""
-        digests = "\n".join(sorted(f"{r.name} {r.sha256}" for r in incident.records()))
-        digest = hashlib.sha256(digests.encode(errors="surrogateescape")).hexdigest()
-        return f"{harvest_id.split('-')[0]}-{digest[:12]}"
+        digests = sorted(f"{r.name} {r.sha256}" for r in incident.records())
+        return join_id(harvest_id.split("-")[0], digests)
 
     def _known(self, *, again: bool) -> list[_Crash]:
         """The crashes so far, newest first; doing all again, only those made in this run."""
@@ -236,12 +238,10 @@ class _Analyzer:
 
     def _find_older(self, incident: Incident, boot: Attribution, harvest_id: str, *, again: bool) -> _Crash | None:
         """The crash of an earlier harvest that this incident is more of."""
-        sure = boot.boot_id is not None and boot.confidence in (Confidence.CERTAIN, Confidence.HIGH)
         for at, crash in enumerate(self._known(again=again)):
             if crash.harvests == (harvest_id,):
                 continue  # this very harvest's
-            crash_sure = crash.boot_id is not None and crash.confidence in (Confidence.CERTAIN, Confidence.HIGH)
-            if sure and crash_sure:
+            if _is_sure(boot) and _is_sure(crash):
                 if crash.boot_id == boot.boot_id:
                     return crash
             elif at < RECENT and self._belong_together(crash, incident):
@@ -251,26 +251,25 @@ class _Analyzer:
     def _belong_together(self, crash: _Crash, incident: Incident) -> bool:
         """Whether it is proven by the records; a crash that cannot be read is no match, and must not hide this one."""
         try:
-            records = [r for h in crash.harvests for r in self._records_of(crash.id, h)]
+            records = self._records_of(crash)
         except ArchiveError as e:
             logger.warning("crash %s cannot be compared with: %s", crash.id, e)
             return False
         return are_one_boot(records, incident.records(), stamp_prefix=self.config.boots.stamp_prefix)
 
-    def _records_of(self, crash_id: str, harvest_id: str) -> list[Record]:
-        """The records of a harvest that are a crash's."""
+    def _records_of(self, crash: _Crash) -> list[Record]:
+        """A crash's records, from all its harvests."""
         try:
-            records = self.archive.load_crash(crash_id)["records"]
-            names = {r["name"] for r in records if r["harvest_id"] == harvest_id}
+            theirs = {(r["harvest_id"], r["name"]) for r in self.archive.load_crash(crash.id)["records"]}
         except (KeyError, TypeError) as e:
-            raise ArchiveError(f"crash.json of {crash_id} is damaged: {e!r}") from e
-        return [r for r in self._records(harvest_id) if r.name in names]
+            raise ArchiveError(f"crash.json of {crash.id} is damaged: {e!r}") from e
+        return [r for h in crash.harvests for r in self._records(h) if (h, r.name) in theirs]
 
     def _grow(self, older: _Crash, incident: Incident, harvest_id: str) -> str | None:
         """Make a crash anew with the records of another harvest; None if they are in it already."""
         if harvest_id in older.harvests:
             return None
-        records = [r for h in older.harvests for r in self._records_of(older.id, h)]
+        records = self._records_of(older)
         before = group_as_one(records)
         # the same record, archived anew because its first bundle is damaged, counts once
         newest = {(r.name, r.time_ns): r for r in records + incident.records()}
@@ -345,7 +344,7 @@ class _Analyzer:
                     self.failures.append(f"crash {crash.id} cannot be brought up to date: {e}")
 
     def _rewrite(self, crash: _Crash) -> None:
-        whole = group_as_one([r for h in crash.harvests for r in self._records_of(crash.id, h)])
+        whole = group_as_one(self._records_of(crash))
         event = find_crash(whole)
         if event is not None:
             boot = self._attribute(whole, crash.harvests[-1])

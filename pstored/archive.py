@@ -79,6 +79,11 @@ def dump_json(value: object) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
+def utc(seconds: float | None = None) -> str:
+    """A time in our JSON files: ISO 8601, whole seconds, UTC; now, if none is given."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
 def seal(document: dict[str, Any]) -> dict[str, Any]:
     """The document with a digest of itself, so that a flipped bit in it is noticed by ``pstored verify``."""
     return document | {"digest": _digest(document)}
@@ -98,22 +103,28 @@ def _digest(document: dict[str, Any]) -> str:
 
 def make_id(digest_of: Iterable[str], *, wall_ns: int, after: str | None) -> str:
     """An id for things whose digests are given, later than the id *after*."""
+    stamp = id_stamp(wall_ns // 1_000_000_000)
+    if after is not None and stamp <= (newest := after.split("-")[0]):
+        stamp = id_stamp(stamp_seconds(newest) + 1)
+    return join_id(stamp, digest_of)
+
+
+def join_id(stamp: str, digest_of: Iterable[str]) -> str:
+    """The id of things whose digests are given, with the time *stamp*."""
     import hashlib
 
-    digest = hashlib.sha256("\n".join(digest_of).encode(errors="surrogateescape")).hexdigest()[:12]
-    seconds = max(0, wall_ns // 1_000_000_000)
-    stamp = _stamp(seconds)
-    if after is not None and stamp <= (newest := after.split("-")[0]):
-        stamp = _stamp(stamp_seconds(newest) + 1)
-    return f"{stamp}-{digest}"
+    digest = hashlib.sha256("\n".join(digest_of).encode(errors="surrogateescape")).hexdigest()
+    return f"{stamp}-{digest[:12]}"
 
 
+_STAMP = "%Y%m%dT%H%M%SZ"
 _LAST_SECOND = 253_402_300_798
 """9999-12-31: ids have four digits for the year."""
 
 
-def _stamp(seconds: int) -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(min(seconds, _LAST_SECOND)))
+def id_stamp(seconds: int) -> str:
+    """The time in an id: Unix seconds as UTC, no earlier than 1970."""
+    return time.strftime(_STAMP, time.gmtime(min(max(0, seconds), _LAST_SECOND)))
 
 
 def stamp_seconds(stamp: str) -> int:
@@ -121,7 +132,7 @@ def stamp_seconds(stamp: str) -> int:
     import calendar
 
     try:
-        return calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))
+        return calendar.timegm(time.strptime(stamp, _STAMP))
     except ValueError:
         return 0
 

@@ -19,9 +19,8 @@ from enum import StrEnum
 
 from pstored.dumps import Dump
 from pstored.host import BOOT_ID, Facts
-from pstored.incidents import Incident, zone_logs
+from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, Log, build_time_s
-from pstored.oops import find_event
 
 START_SLACK_S = 5.0
 """How far the beginning of a boot, worked out twice from clock and uptime, may differ: whole seconds in EFI ids."""
@@ -170,7 +169,7 @@ def attribute(question: Question) -> Attribution:
 def _by_stamp(question: Question, reasons: list[str]) -> Attribution | None:
     prefix = question.stamp_prefix
     found = _stamps(question.incident.logs(), prefix)
-    loose = _stamps(zone_logs(question.incident.loose), prefix)
+    loose = _stamps(question.incident.loose_logs(), prefix)
     if len(found) == 1:
         ((boot_id, what),) = found.items()
         evidence = f"{what} bears the stamp {prefix}{boot_id}"
@@ -201,7 +200,7 @@ def _stamps(logs: list[tuple[str, Log]], prefix: str) -> dict[str, str]:
 
 def _shows_its_end(incident: Incident) -> bool:
     """Whether a zone that nothing ties to the dump shows a crash of its own, so that its boot did not just go by."""
-    return any(find_event(log.lines) is not None for _, log in zone_logs(incident.loose))
+    return any(log.event is not None for _, log in incident.loose_logs())
 
 
 def _died_last(question: Question) -> bool:
@@ -293,7 +292,7 @@ def _by_elimination(question: Question, reasons: list[str]) -> Attribution | Non
         reasons.append("the ledger has no boot before the collecting one")
         return None
     boot = before[-1]
-    logs = [log for _, log in question.incident.logs() + zone_logs(question.incident.loose)]
+    logs = [log for _, log in question.incident.logs() + question.incident.loose_logs()]
     uptimes = [log.span[1] / 1e9 for log in logs if log.span is not None]
     if uptimes and boot.last_uptime is not None and max(uptimes) < boot.last_uptime - UPTIME_SLACK_S:
         reasons.append(

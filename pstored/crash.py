@@ -4,17 +4,17 @@
 from dataclasses import replace
 
 from pstored.dumps import Dump, gap_line
-from pstored.incidents import Incident, zone_logs
+from pstored.incidents import Incident
 from pstored.logs import ends_orderly
-from pstored.oops import Event, Severity, find_event
-from pstored.terminal import visible
+from pstored.oops import Event, Severity
+from pstored.terminal import some
 
 
 def find_crash(incident: Incident) -> Event | None:
     """What ended the boot: from its last dump that tells, else its console, else its machine check; None: no crash."""
     fatal = [d for d in incident.dumps if not d.is_shutdown]
     for dump in reversed(fatal):
-        event = find_event(dump.log.lines)
+        event = dump.log.event
         if event is not None and (dump.reason is None or _agrees(dump, event)):
             event = _told_by_mce(event, incident)
             panicked = any(d.reason == "Panic" for d in fatal) and event.severity is not Severity.PANIC
@@ -23,8 +23,8 @@ def find_crash(incident: Incident) -> Event | None:
                     event, severity=Severity.PANIC, title=f"{event.title} (then a panic; its words are missing)"
                 )
             return event
-    for name, log in incident.logs() + zone_logs(incident.loose):
-        event = find_event(log.lines) if name.startswith("console") else None
+    for name, log in incident.logs() + incident.loose_logs():
+        event = log.event if name.startswith("console") else None
         if event is not None and (event.severity is Severity.PANIC or not ends_orderly(log)):
             return event
     for record in incident.zones + incident.loose:
@@ -112,8 +112,7 @@ def _overlap(older: bytes, newer: bytes) -> int:
 def no_crash(incident: Incident) -> str:
     """Why what the store holds of a boot is none, in one line."""
     records = incident.records()
-    names = ", ".join(visible(r.name) for r in records[:5])
-    names += f" and {len(records) - 5} more" if len(records) > 5 else ""
+    names = some([r.name for r in records], 5)
     if any(d.is_shutdown for d in incident.dumps):
         return f"no crash: {names}: an orderly end of the boot"
     consoles = [log for name, log in incident.logs() if name.startswith("console")]

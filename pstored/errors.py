@@ -4,7 +4,6 @@
 ::
 
     PstoredError
-    ├── ConfigError      a configuration file cannot be used                     exit 78
     ├── DamagedError     bytes are not what their format says (parse/ only)
     ├── StoreError       the pstore file system cannot be listed                 exit 77 or 1
     ├── ArchiveError     the archive cannot be written or read                   exit 73
@@ -24,12 +23,6 @@ class PstoredError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
-
-
-class ConfigError(PstoredError):
-    """A configuration file cannot be used."""
-
-    exit_status = 78
 
 
 class DamagedError(PstoredError):

@@ -15,11 +15,10 @@ goes on from there.
 """
 
 import os
-import time
 from typing import NamedTuple
 
 from pstored import __version__, durable
-from pstored.archive import SCHEMA, Archive, Receipt, dump_json
+from pstored.archive import SCHEMA, Archive, Receipt, dump_json, utc
 from pstored.archive import Harvest as Bundle
 from pstored.bundle import read_back, write_bundle
 from pstored.config import Config
@@ -105,7 +104,7 @@ class _Harvester:
         self.archive = archive
         self.warnings: list[str] = []
         self.left: list[Erasure] = []
-        self.known: dict[str, tuple[str, str]] = {}  # record name to (key, harvest that has it)
+        self.known: dict[str, tuple[Receipt, str]] = {}  # record name to its receipt, and the harvest that has it
         self.new: list[str] = []
         self.touched: list[str] = []
         self.bundles: dict[str, Bundle | None] = {}  # earlier harvests, read back; None: damaged
@@ -139,38 +138,42 @@ class _Harvester:
             except RecordReadError as e:
                 self._unreadable(name, e)
                 continue
-            harvest_id = next((h for h in known_keys.get(key, ()) if self._has(h, name, key, there)), None)
-            if harvest_id is not None:
-                self.known[name] = key, harvest_id
+            for harvest_id in known_keys.get(key, ()):
+                if (receipt := self._find(harvest_id, name, key, there)) is not None:
+                    self.known[name] = receipt, harvest_id
+                    break
             else:
                 self.new.append(name)
 
-    def _has(self, harvest_id: str, name: str, key: str, there: frozenset[str]) -> bool:
-        """Whether an earlier harvest has this very record, and not one of a crash with equal bytes.
+    def _find(self, harvest_id: str, name: str, key: str, there: frozenset[str]) -> Receipt | None:
+        """The receipt of this very record, and not of one of a crash with equal bytes, in an earlier harvest.
 
         A machine without printk.time that dies in the same way at every boot gives such.  A dmesg record's mtime is its
         crash's time; where that differs, it is the same record only if that was left in the store, under this name or
         under one that is there no more.
         """
-        if not self._is_sound(harvest_id):
-            return False
-        bundle = self.bundles[harvest_id]
-        assert bundle is not None
-        receipts = [r for r in bundle.receipts if r.key == key]
+        bundle = self._read_back_once(harvest_id)
+        receipts = [] if bundle is None else [r for r in bundle.receipts if r.key == key]
         record = split_record_name(name)
-        if record is None or record.type != "dmesg":
-            return bool(receipts)
-        if any(r.mtime_ns == self.store.mtime_ns(name) for r in receipts):
-            return True
+        if not receipts or record is None or record.type != "dmesg":
+            return receipts[0] if receipts else None
+        mtime_ns = self.store.mtime_ns(name)
+        same_time = next((r for r in receipts if r.mtime_ns == mtime_ns), None)
+        if same_time is not None:
+            return same_time
         erased = self.archive.load_erased(harvest_id)
-        return any(
-            erased.get(r.name, {}).get("outcome", Outcome.ERASED) != Outcome.ERASED
-            and (r.name == name or r.name not in there)
-            for r in receipts
+        return next(
+            (
+                r
+                for r in receipts
+                if erased.get(r.name, {}).get("outcome", Outcome.ERASED) != Outcome.ERASED
+                and (r.name == name or r.name not in there)
+            ),
+            None,
         )
 
-    def _is_sound(self, harvest_id: str) -> bool:
-        """Whether an earlier harvest still reads back; if not, what the store has of it is archived anew."""
+    def _read_back_once(self, harvest_id: str) -> Bundle | None:
+        """An earlier harvest, if it still reads back; if not, what the store has of it is archived anew."""
         if harvest_id not in self.bundles:
             self.bundles[harvest_id] = None
             try:
@@ -179,7 +182,7 @@ class _Harvester:
                 self.bundles[harvest_id] = bundle
             except ArchiveError as e:
                 self.warnings.append(f"{e}; what is still in the store is archived anew")
-        return self.bundles[harvest_id] is not None
+        return self.bundles[harvest_id]
 
     def _unreadable(self, name: str, e: RecordReadError) -> None:
         outcome = Outcome.VANISHED if e.vanished else Outcome.UNREADABLE
@@ -201,7 +204,7 @@ class _Harvester:
         return {
             "schema": SCHEMA,
             "id": harvest_id,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(facts.wall_ns // 1_000_000_000)),
+            "time": utc(facts.wall_ns // 1_000_000_000),
             "time_ns": facts.wall_ns,
             "pstored": __version__,
             "boot_id": facts.boot_id,
@@ -253,17 +256,12 @@ class _Harvester:
     def _archived(self, bundle: Bundle | None) -> list[tuple[Receipt, str]]:
         """What is both in the store and, read back, in the archive: its receipt, and the harvest that has it."""
         found = [] if bundle is None else [(r, bundle.id) for r in bundle.receipts]
-        for name, (key, harvest_id) in self.known.items():
-            earlier = self.bundles[harvest_id]
-            if earlier is not None:
-                receipt = next(r for r in earlier.receipts if r.key == key)
-                found.append((receipt._replace(name=name), harvest_id))
-        return found
+        return found + [(receipt._replace(name=name), h) for name, (receipt, h) in self.known.items()]
 
     def _write_erased(self, harvest_id: str, done: list[Erasure], space: dict[str, int] | None) -> None:
         """Bring the harvest's erased.json up to date; untouched if it says the same already."""
         old = self.archive.load_erased(harvest_id)
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = utc()
         new = dict(old)
         for e in done:
             was = old.get(e.name)

@@ -37,6 +37,7 @@ class Incident:
     """Why these belong together: proofs."""
     guesses: list[str] = field(default_factory=list)
     """Why these are taken to belong together: no proofs."""
+    _zone_logs: dict[int, Log] = field(default_factory=dict, repr=False, compare=False)  # a console is parsed once
 
     def records(self) -> list[Record]:
         """All of them."""
@@ -51,7 +52,14 @@ class Incident:
 
         Only what is proven to be of this boot.
         """
-        return [(d.title, d.log) for d in self.dumps] + zone_logs(self.zones)
+        return [(d.title, d.log) for d in self.dumps] + self._logs_of(self.zones)
+
+    def loose_logs(self) -> list[tuple[str, Log]]:
+        """The same of the zones that nothing ties to the dumps."""
+        return self._logs_of(self.loose)
+
+    def _logs_of(self, zones: list[Record]) -> list[tuple[str, Log]]:
+        return [(z.name, self._zone_logs.setdefault(id(z), Log(z.text))) for z in zones if _is_log(z) and z.text]
 
     def add(self, dump: Dump) -> None:
         """Take a dump in; one that is there already (shown packed, then unpacked) only adds its records."""
@@ -61,9 +69,8 @@ class Incident:
             self.dumps.append(dump)
 
 
-def zone_logs(zones: Iterable[Record]) -> list[tuple[str, Log]]:
-    """Names and texts of console and pmsg zones."""
-    return [(z.name, Log(z.text)) for z in zones if z.type in ("console", "pmsg") and z.text]
+def _is_log(zone: Record) -> bool:
+    return zone.type in ("console", "pmsg")
 
 
 @dataclass(slots=True)
@@ -135,7 +142,7 @@ def _dump_item(dump: Dump, prefix: str) -> _Item:
 
 
 def _zone_item(zone: Record, prefix: str) -> _Item:
-    log = Log(zone.text) if zone.text and zone.type in ("console", "pmsg") else None
+    log = Log(zone.text) if zone.text and _is_log(zone) else None
     stamps = frozenset(log.stamps(prefix)) if log is not None else frozenset()
     return _Item(zone.name, stamps, zone.boot_key, log if zone.type == "console" else None, None, zone)
 

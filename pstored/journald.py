@@ -18,9 +18,14 @@ SYNC_TIMEOUT_S = 30
 """journalctl --sync waits for the disk; a slow eMMC with a full queue takes seconds."""
 
 
-def is_running() -> bool:
-    """Whether a journald listens."""
-    return os.path.exists(SOCKET)
+def require_running() -> None:
+    """See that a journald listens.
+
+    Raises:
+        SinkError: none does.
+    """
+    if not os.path.exists(SOCKET):
+        raise SinkError(f"no journald listens on {SOCKET}", hint="it is tried again at the next delivery")
 
 
 def send(fields: Mapping[str, str | bytes]) -> None:
@@ -29,8 +34,7 @@ def send(fields: Mapping[str, str | bytes]) -> None:
     Raises:
         SinkError: nobody listens, or the socket refuses.
     """
-    if not is_running():
-        raise SinkError(f"no journald listens on {SOCKET}", hint="it is tried again at the next delivery")
+    require_running()
     from systemd import journal
 
     payload = [

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from time import strptime
 
+from pstored.oops import Event, find_event
 from pstored.parse.kmsg import KmsgLine, parse_kmsg
 
 _BANNER = re.compile(rb"Linux version (\S{1,100}) [^\n]{0,600}?(#\d{1,6}[^\n]{0,200})")
@@ -73,6 +74,11 @@ class Log:
             for line in self.lines
             if line.time_ns is not None and line.time_ns > EARLY_NS and line.time_ns % COARSE_NS
         }
+
+    @cached_property
+    def event(self) -> Event | None:
+        """What the log's last panic or report says; None if it shows no crash."""
+        return find_event(self.lines)
 
     @cached_property
     def span(self) -> tuple[int, int] | None:

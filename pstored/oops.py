@@ -145,12 +145,13 @@ def find_event(lines: list[KmsgLine]) -> Event | None:
 
 def find_events(lines: list[KmsgLine]) -> list[Event]:
     """All that the log tells of, in order; a panic that only says "fatal" is one with the report before it."""
-    reports = [r for r in _reports(lines) if r[1] != "warning"]
+    everything = list(_reports(lines))
+    reports = [r for r in everything if r[1] != "warning"]
     panics = [(i, found[1]) for i, line in enumerate(lines) if not line.facility and (found := _PANIC.match(line.text))]
     if not panics:
         return [_report(lines, r) for r in reports]
     at, words = panics[-1]
-    fatal = _panic(lines, at, words, [r for r in _reports(lines) if r[0] < at])
+    fatal = _panic(lines, at, words, [r for r in everything if r[0] < at])
     return [_report(lines, r) for r in reports if r[0] < fatal.first] + [fatal]
 
 

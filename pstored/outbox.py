@@ -8,12 +8,11 @@ word and ours, a delivery is done again: each sink first looks whether it has th
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pstored import durable
-from pstored.archive import Archive, dump_json, load_json
+from pstored.archive import Archive, dump_json, load_json, utc
 from pstored.config import Config
 from pstored.errors import ArchiveError
 
@@ -68,16 +67,10 @@ class Outbox:
     def done(self, entry: Entry, receipt: dict[str, Any]) -> None:
         """Note that the sink has it: first the receipt, durably, then the entry goes."""
         delivered = self.delivered(entry.crash_id)
-        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        delivered[entry.sink] = {"revision": entry.revision, "time": when, "receipt": receipt}
+        delivered[entry.sink] = {"revision": entry.revision, "time": utc(), "receipt": receipt}
         directory = self.archive.crash_directory(entry.crash_id)
         self.archive.write(directory, {"delivered.json": dump_json({"schema": SCHEMA, "sinks": delivered})})
-        self.drop(entry)
-
-    def drop(self, entry: Entry) -> None:
-        """Take the entry out."""
-        with durable.archive_errors("remove from", self.archive.outbox):
-            durable.remove_file(os.path.join(self.archive.outbox, entry.sink, f"{entry.crash_id}.json"))
+        self._drop(entry.sink, entry.crash_id)
 
     def forget(self, crash_id: str) -> None:
         """Take a crash that is no more out of the outbox of every sink."""
@@ -86,7 +79,7 @@ class Outbox:
         except OSError:
             return
         for sink in sinks:
-            self.drop(Entry(sink, crash_id, 0, 0, None, False))
+            self._drop(sink, crash_id)
 
     def delivered_revision(self, sink: str, crash_id: str) -> int:
         """The newest revision that the sink has; 0 if none."""
@@ -102,9 +95,16 @@ class Outbox:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def _drop(self, sink: str, crash_id: str) -> None:
+        with durable.archive_errors("remove from", self.archive.outbox):
+            durable.remove_file(self._path(sink, crash_id))
+
+    def _path(self, sink: str, crash_id: str) -> str:
+        return os.path.join(self.archive.outbox, sink, f"{crash_id}.json")
+
     def _read(self, sink: str, crash_id: str) -> Entry:
         try:
-            fields = load_json(os.path.join(self.archive.outbox, sink, f"{crash_id}.json"))
+            fields = load_json(self._path(sink, crash_id))
             return Entry(
                 sink,
                 crash_id,
@@ -117,7 +117,6 @@ class Outbox:
             return Entry(sink, crash_id, 1, 0, None, False)
 
     def _write(self, entry: Entry) -> None:
-        directory = os.path.join(self.archive.outbox, entry.sink)
+        directory, name = os.path.split(self._path(entry.sink, entry.crash_id))
         durable.make_directory(directory)
-        document = {"schema": SCHEMA} | entry._asdict()
-        self.archive.write(directory, {f"{entry.crash_id}.json": dump_json(document)})
+        self.archive.write(directory, {name: dump_json({"schema": SCHEMA} | entry._asdict())})

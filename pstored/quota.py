@@ -10,7 +10,7 @@ import time
 from typing import Any, NamedTuple
 
 from pstored import durable
-from pstored.archive import Archive, load_json, stamp_seconds
+from pstored.archive import Archive, id_stamp, load_json, stamp_seconds
 from pstored.config import Config
 from pstored.errors import ArchiveError
 from pstored.outbox import Outbox, enabled_sinks
@@ -47,10 +47,9 @@ def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> li
 
 def _oldest(archive: Archive, max_age_days: int, wall_ns: int) -> str:
     """Ids that sort before this are too old; a clock that is ahead of the newest harvest is not believed."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall_ns // 1_000_000_000))
-    newest = min([stamp, *(i.split("-")[0] for i in archive.harvest_ids()[-1:])])
-    seconds = stamp_seconds(newest) - max_age_days * 86400
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(max(0, seconds)))
+    now = id_stamp(wall_ns // 1_000_000_000)
+    newest = min([now, *(i.split("-")[0] for i in archive.harvest_ids()[-1:])])
+    return id_stamp(stamp_seconds(newest) - max_age_days * 86400)
 
 
 def _units(archive: Archive, config: Config) -> list[_Unit]:

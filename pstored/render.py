@@ -8,7 +8,7 @@ from typing import Any
 
 from pstored.oops import Event, find_events
 from pstored.parse.kmsg import KmsgLine, parse_kmsg
-from pstored.terminal import Style, visible
+from pstored.terminal import Style, some, visible
 
 EXCERPT = 80
 """Lines of the kernel's own words on a page; the rest is in the file."""
@@ -150,7 +150,7 @@ def _doubts(crash: dict[str, Any]) -> list[str]:
     for record in crash["records"]:
         if record["outcome"] not in ("erased", "live") and record["why"]:
             left.setdefault(record["why"], []).append(record["name"])
-    found += [f"perhaps still in the store: {_names(names)}: {why}" for why, names in left.items()]
+    found += [f"perhaps still in the store: {some(names)}: {why}" for why, names in left.items()]
     return found
 
 
@@ -163,10 +163,6 @@ def _numbers(numbers: list[int]) -> str:
         else:
             spans.append([n, n])
     return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in spans)
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ from pstored.boots import Attribution, Confidence, Method
 from pstored.dumps import Dump
 from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, build_time_s
-from pstored.oops import Event, Severity, find_event
+from pstored.oops import Event, Severity
 from pstored.parse.record import Record
 from pstored.terminal import visible
 
@@ -225,7 +225,7 @@ def _dump(dump: Dump) -> DumpReport:
     return DumpReport(
         reason=dump.reason,
         count=dump.count,
-        title=None if (event := find_event(dump.log.lines)) is None else _one_line(event.title),
+        title=None if dump.log.event is None else _one_line(dump.log.event.title),
         parts=list(dump.parts),
         missing=list(dump.missing),
         complete=dump.is_complete,

@@ -13,18 +13,13 @@ from typing import IO
 
 from pstored.archive import Archive, is_sealed, load_json
 from pstored.bundle import set_mtime
-from pstored.config import load
+from pstored.cli.context import Context
 from pstored.errors import ArchiveError, PstoredError
-from pstored.host import Host
-
-
-def _archive(options: Namespace) -> Archive:
-    return Archive(Host(options.root).path(load(options.root).config.archive.path))
 
 
 def export(options: Namespace) -> int:
     """One tar: the report and texts, the raw records, what each harvest says."""
-    archive = _archive(options)
+    archive = Context(options).archive
     crash_id = archive.find_crash(options.crash)
     if options.output == "-":
         _write_tar(archive, crash_id, sys.stdout.buffer)
@@ -44,7 +39,7 @@ def export(options: Namespace) -> int:
 def _write_tar(archive: Archive, crash_id: str, out: IO[bytes]) -> None:
     crash = archive.load_crash(crash_id)
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        for name, data in _members(archive, crash_id):
+        for name, data in _members(archive, crash_id, crash["collected"]["harvests"]):
             info = tarfile.TarInfo(f"{crash_id}/{name}")
             info.size, info.mode = len(data), 0o644
             tar.addfile(info, io.BytesIO(data))
@@ -59,9 +54,9 @@ def _write_tar(archive: Archive, crash_id: str, out: IO[bytes]) -> None:
                     tar.addfile(info, io.BytesIO(data))
 
 
-def _members(archive: Archive, crash_id: str) -> Iterator[tuple[str, bytes]]:
+def _members(archive: Archive, crash_id: str, harvests: list[str]) -> Iterator[tuple[str, bytes]]:
     yield from _files(archive.crash_directory(crash_id), "")
-    for harvest_id in archive.load_crash(crash_id)["collected"]["harvests"]:
+    for harvest_id in harvests:
         for name, data in _files(archive.harvest_directory(harvest_id), f"records/{harvest_id}."):
             if name.endswith(".json"):
                 yield name, data
@@ -74,16 +69,19 @@ def _files(directory: str, prefix: str) -> Iterator[tuple[str, bytes]]:
                 yield prefix + name, f.read()
 
 
+REMAKE = "`pstored analyze --all` makes it again"
+
+
 def verify(options: Namespace) -> int:
     """Every record against its receipt, every text against the report."""
-    archive = _archive(options)
+    archive = Context(options).archive
     problems: list[str] = []
     records = files = 0
+    crashes = archive.crash_ids()
     for harvest_id in archive.harvest_ids():
-        count, found = _verify_harvest(archive, harvest_id)
+        count, found = _verify_harvest(archive, harvest_id, frozenset(crashes))
         records += count
         problems += found
-    crashes = archive.crash_ids()
     for crash_id in crashes:
         count, found = _verify_crash(archive, crash_id)
         files += count
@@ -99,18 +97,13 @@ def verify(options: Namespace) -> int:
     return int(bool(problems))
 
 
-def _verify_harvest(archive: Archive, harvest_id: str) -> tuple[int, list[str]]:
+def _verify_harvest(archive: Archive, harvest_id: str, crashes: frozenset[str]) -> tuple[int, list[str]]:
     problems = []
     seen = 0
     analyzed = os.path.join(archive.harvest_directory(harvest_id), "analyzed.json")
     if os.path.exists(analyzed):
         try:
-            there = set(archive.crash_ids())
-            problems += [
-                f"crash {c} is missing; `pstored analyze --all` makes it again"
-                for c in load_json(analyzed)["crashes"]
-                if c not in there
-            ]
+            problems += [f"crash {c} is missing; {REMAKE}" for c in load_json(analyzed)["crashes"] if c not in crashes]
         except (ArchiveError, KeyError, TypeError) as e:
             problems.append(f"harvest {harvest_id}: {e}")
     try:
@@ -138,16 +131,16 @@ def _verify_crash(archive: Archive, crash_id: str) -> tuple[int, list[str]]:
         crash = archive.load_crash(crash_id)
         files = {name: facts["sha256"] for name, facts in crash["files"].items()}
     except (ArchiveError, KeyError, TypeError) as e:
-        return 0, [f"crash {crash_id}: {e}; `pstored analyze --all` makes it again"]
+        return 0, [f"crash {crash_id}: {e}; {REMAKE}"]
     if not is_sealed(crash):
-        problems.append(f"crash {crash_id}: crash.json is not what was written; `pstored analyze --all` makes it again")
+        problems.append(f"crash {crash_id}: crash.json is not what was written; {REMAKE}")
     for name, sha256 in files.items():
         try:
             with open(os.path.join(directory, os.path.basename(name)), "rb") as f:
                 digest = hashlib.sha256(f.read()).hexdigest()
         except OSError as e:
-            problems.append(f"crash {crash_id}: {name}: {e.strerror}; `pstored analyze --all` makes it again")
+            problems.append(f"crash {crash_id}: {name}: {e.strerror}; {REMAKE}")
             continue
         if digest != sha256:
-            problems.append(f"crash {crash_id}: {name} is not what was written; `pstored analyze --all` makes it again")
+            problems.append(f"crash {crash_id}: {name} is not what was written; {REMAKE}")
     return len(files), problems

@@ -2,114 +2,111 @@
 """``collect`` and its stages: ``harvest``, ``analyze``, ``deliver``, ``stamp``."""
 
 import json
-import sys
 from argparse import Namespace
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pstored.archive import Archive
-from pstored.config import Config, load
+from pstored.cli.context import Context, warn
 from pstored.erase import Outcome
 from pstored.errors import ArchiveError, StoreError
 from pstored.harvest import NOTHING, Pass
 from pstored.harvest import harvest as do_harvest
-from pstored.host import Host
-from pstored.terminal import visible
+from pstored.terminal import some
 
 if TYPE_CHECKING:
+    from pstored.analyze import Found
     from pstored.deliver import Delivery
 
 
-class _Context:
-    """What every stage needs."""
-
-    def __init__(self, options: Namespace) -> None:
-        self.host = Host(options.root)
-        loaded = load(options.root)
-        for problem in loaded.problems:
-            warn(problem)
-        self.config = settle(loaded.config, options.root)
-        self.archive = Archive(self.host.path(self.config.archive.path))
-        self.json: bool = options.json
-
-
-def settle(config: Config, root: str) -> Config:
-    """Decide what the configuration leaves to the circumstances."""
-    if config.journal.enabled is None:
-        config = config._replace(journal=config.journal._replace(enabled=root == "/"))
-    return config
-
-
-def warn(message: str) -> None:
-    """Say something on standard error."""
-    print(f"warning: {message}", file=sys.stderr)
+def _open(options: Namespace) -> Context:
+    context = Context(options)
+    for problem in context.problems:
+        warn(problem)
+    return context
 
 
 def collect(options: Namespace) -> int:
     """All stages once.  A store that cannot be listed does not keep what is archived from being analyzed."""
-    context = _Context(options)
+    context = _open(options)
     store_error: StoreError | None = None
     try:
         done = _harvest(context)
     except StoreError as e:
         store_error, done = e, NOTHING
     try:
-        notes, crashes, delivery, failed = _rest(context, done)
+        found, crashes, delivery = _rest(context, done)
     except ArchiveError:
         _print_pass(context, done)  # it has been done, whatever comes after
         raise
-    status = 1 if failed else _status(done, crashes, delivery)
-    if context.json:
+    status = 1 if found.failures else _status(done, crashes, delivery)
+    if options.json:
         _print_json(
             {
                 "schema": 1,
                 "harvest": _pass_facts(done),
                 "crashes": crashes,
-                "notes": notes,
+                "notes": list(found.notes),
                 "delivery": _delivery_facts(delivery),
             }
         )
     else:
-        _print_collected(context, done, crashes, notes, delivery)
+        _print_pass(context, done)
+        _print_found(found, crashes)
+        _print_delivery(delivery)
+        if crashes:
+            root = "" if options.root == "/" else f"--root {options.root} "
+            print(f"see: pstored {root}show {crashes[-1]['id'].split('-')[1][:6]}")
     if store_error is not None:
         raise store_error
     return status
 
 
-def _harvest(context: _Context) -> Pass:
+def _harvest(context: Context) -> Pass:
     """Harvest; if the archive has no room, make it keep its limits, and try once more."""
-    from pstored.quota import prune
-
     try:
         return do_harvest(context.host, context.config)
     except ArchiveError:
-        try:
-            with context.archive.lock():
-                removed = prune(context.archive, context.config)
-        except ArchiveError:
-            removed = []
-        if not removed:
+        if not _make_room(context):
             raise
         return do_harvest(context.host, context.config)
 
 
-def _rest(context: _Context, done: Pass) -> "tuple[list[str], list[dict[str, Any]], Delivery, bool]":
-    from pstored.analyze import analyze as do_analyze
-    from pstored.analyze import note_boot
+def _make_room(context: Context) -> bool:
+    from pstored.quota import prune
+
+    try:
+        with context.archive.lock():
+            return bool(prune(context.archive, context.config))
+    except ArchiveError:
+        return False
+
+
+def _rest(context: Context, done: Pass) -> "tuple[Found, list[dict[str, Any]], Delivery]":
     from pstored.deliver import deliver as do_deliver
     from pstored.quota import prune
     from pstored.stamp import stamp as do_stamp
 
     stamped = bool(do_stamp(context.host, context.config.boots.stamp_prefix))
     with context.archive.lock():
-        note_boot(context.archive, context.host.facts(), stamped=stamped)
-        found = do_analyze(context.archive, context.config, touched=done.touched)
-        for failure in found.failures:
-            warn(failure)
-        crashes = [context.archive.load_crash(i) for i in found.crashes]
+        found, crashes = _find(context, stamped=stamped, touched=done.touched)
         delivery = do_deliver(context.archive, context.config)
         for harvest_id in prune(context.archive, context.config):
             warn(f"harvest {harvest_id} was removed: the archive is over its limits")
-    return list(found.notes), crashes, delivery, bool(found.failures)
+    return found, crashes, delivery
+
+
+def _find(
+    context: Context, *, stamped: bool = False, again: bool = False, touched: Iterable[str] = ()
+) -> "tuple[Found, list[dict[str, Any]]]":
+    """Note the running boot, analyze, and give the crashes with what was found; the caller holds the archive's lock."""
+    from pstored.analyze import analyze as do_analyze
+    from pstored.analyze import note_boot
+
+    note_boot(context.archive, context.host.facts(), stamped=stamped)
+    found = do_analyze(context.archive, context.config, again=again, touched=touched)
+    for failure in found.failures:
+        warn(failure)
+    return found, [context.archive.load_crash(i) for i in found.crashes]
 
 
 def _status(done: Pass, crashes: list[dict[str, Any]], delivery: "Delivery") -> int:
@@ -120,9 +117,9 @@ def _status(done: Pass, crashes: list[dict[str, Any]], delivery: "Delivery") -> 
 
 def harvest(options: Namespace) -> int:
     """The first stage alone: what runs early at boot."""
-    context = _Context(options)
+    context = _open(options)
     done = do_harvest(context.host, context.config)
-    if context.json:
+    if options.json:
         _print_json({"schema": 1, "harvest": _pass_facts(done)})
     else:
         _print_pass(context, done)
@@ -131,24 +128,13 @@ def harvest(options: Namespace) -> int:
 
 def analyze(options: Namespace) -> int:
     """The second stage alone."""
-    from pstored.analyze import analyze as do_analyze
-    from pstored.analyze import note_boot
-    from pstored.listing import short_line
-
-    context = _Context(options)
+    context = _open(options)
     with context.archive.lock():
-        note_boot(context.archive, context.host.facts(), stamped=False)
-        found = do_analyze(context.archive, context.config, again=options.all)
-    crashes = [context.archive.load_crash(i) for i in found.crashes]
-    for failure in found.failures:
-        warn(failure)
-    if context.json:
+        found, crashes = _find(context, again=options.all)
+    if options.json:
         _print_json({"schema": 1, "crashes": crashes, "notes": list(found.notes), "failures": list(found.failures)})
-        return int(bool(found.failures))
-    for crash in crashes:
-        print(short_line(crash))
-    for note in found.notes:
-        print(note)
+    else:
+        _print_found(found, crashes)
     return int(bool(found.failures))
 
 
@@ -156,10 +142,10 @@ def deliver(options: Namespace) -> int:
     """The third stage alone."""
     from pstored.deliver import deliver as do_deliver
 
-    context = _Context(options)
+    context = _open(options)
     with context.archive.lock():
         delivery = do_deliver(context.archive, context.config)
-    if context.json:
+    if options.json:
         _print_json({"schema": 1, "delivery": _delivery_facts(delivery)})
     else:
         _print_delivery(delivery)
@@ -171,7 +157,7 @@ def stamp(options: Namespace) -> int:
     from pstored.analyze import note_boot
     from pstored.stamp import stamp as do_stamp
 
-    context = _Context(options)
+    context = _open(options)
     devices = do_stamp(context.host, context.config.boots.stamp_prefix)
     facts = context.host.facts()
     try:
@@ -179,7 +165,7 @@ def stamp(options: Namespace) -> int:
             note_boot(context.archive, facts, stamped=bool(devices))
     except ArchiveError as e:  # early at boot the archive may not be there yet: the line in the log is what counts
         warn(f"the boot is not in the ledger yet: {e}")
-    if context.json:
+    if options.json:
         _print_json({"schema": 1, "boot_id": facts.boot_id, "devices": devices})
     elif devices:
         print(f"boot {facts.boot_id} is stamped in {' and '.join(devices)}")
@@ -214,7 +200,7 @@ def _delivery_facts(delivery: "Delivery") -> dict[str, Any]:
     }
 
 
-def _print_pass(context: _Context, done: Pass) -> None:
+def _print_pass(context: Context, done: Pass) -> None:
     for warning in done.warnings:
         warn(warning)
     store = context.config.harvest.store
@@ -232,24 +218,16 @@ def _print_pass(context: _Context, done: Pass) -> None:
         if e.is_trouble():
             reasons.setdefault((e.outcome, e.why), []).append(e.name)
     for (outcome, why), names in reasons.items():
-        shown = ", ".join(visible(n) for n in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        warn(f"{outcome}: {shown}: {why}")
+        warn(f"{outcome}: {some(names)}: {why}")
 
 
-def _print_collected(
-    context: _Context, done: Pass, crashes: list[dict[str, Any]], notes: list[str], delivery: "Delivery"
-) -> None:
+def _print_found(found: "Found", crashes: list[dict[str, Any]]) -> None:
     from pstored.listing import short_line
 
-    _print_pass(context, done)
     for crash in crashes:
         print(short_line(crash))
-    for note in notes:
+    for note in found.notes:
         print(note)
-    _print_delivery(delivery)
-    if crashes:
-        root = "" if context.host.root == "/" else f"--root {context.host.root} "
-        print(f"see: pstored {root}show {crashes[-1]['id'].split('-')[1][:6]}")
 
 
 def _print_delivery(delivery: "Delivery") -> None:

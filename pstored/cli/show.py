@@ -6,20 +6,14 @@ import os
 import sys
 from argparse import Namespace
 
-from pstored.archive import Archive
-from pstored.config import load
-from pstored.host import Host
+from pstored.cli.context import Context
 from pstored.listing import render_list
 from pstored.terminal import Style
 
 
-def _archive(options: Namespace) -> Archive:
-    return Archive(Host(options.root).path(load(options.root).config.archive.path))
-
-
 def list(options: Namespace) -> int:  # noqa: A001 - the command's name
     """One line for each crash."""
-    summaries = _archive(options).crash_summaries()
+    summaries = Context(options).archive.crash_summaries()
     if options.json:
         print(json.dumps({"schema": 1, "crashes": summaries}, indent=2))
         return 0
@@ -32,7 +26,7 @@ def list(options: Namespace) -> int:  # noqa: A001 - the command's name
 
 def show(options: Namespace) -> int:
     """One crash."""
-    archive = _archive(options)
+    archive = Context(options).archive
     crash_id = archive.find_crash(options.crash)
     crash = archive.load_crash(crash_id)
     if options.json:

@@ -39,8 +39,7 @@ class JournalSink:
         Raises:
             SinkError: it is not in the journal.
         """
-        if not journald.is_running():
-            raise SinkError(f"no journald listens on {journald.SOCKET}", hint="it is tried again at the next delivery")
+        journald.require_running()
         matches = {
             "MESSAGE_ID": MESSAGE_ID,
             "PSTORE_CRASH_ID": crash["id"],
