@@ -24,6 +24,7 @@ from pstored.config import Archive as ArchiveTable
 from pstored.config import Config, ErasePolicy
 from pstored.config import Harvest as HarvestTable
 from pstored.erase import Outcome, verdict
+from pstored.errors import ArchiveError
 from pstored.harvest import Pass, harvest
 from pstored.host import Host
 from pstored.parse.filename import split_record_name
@@ -57,6 +58,36 @@ def members(harvest_directory: Path) -> dict[str, bytes]:
             assert content is not None
             found[member.name] = content.read()
     return found
+
+
+# --- what the disk really holds
+
+
+@pytest.mark.parametrize("file", ["records.tar", "harvest.json"])
+def test_a_disk_that_writes_something_else_erases_nothing(file: str, root: MakeRoot, pstored: Pstored) -> None:
+    """The flush said yes, but a bit has flipped: the bundle is read back, so the records stay; then archived anew."""
+    made = root()
+    for number in range(3):
+        made.add(f"dmesg-efi-{number}", PANIC % b"%d" % number)
+
+    def run_on_a_bad_disk() -> str:
+        def flip(name: str) -> None:
+            path = made.archive / "harvests/.new-harvest" / file
+            if name.startswith("rename") and path.exists():
+                data = path.read_bytes()
+                path.write_bytes(data.replace(b"Panic#1", b"Panic#3").replace(b'"size": 6', b'"size": 7'))
+                assert path.read_bytes() != data
+
+        steps.hook = flip
+        with pytest.raises(ArchiveError, match="does not read back") as caught:
+            run(made)
+        return caught.value.hint or ""
+
+    assert "nothing was erased" in forked(run_on_a_bad_disk)
+    assert made.names() == ["dmesg-efi-0", "dmesg-efi-1", "dmesg-efi-2"]
+    again = run(made)
+    assert len(again.archived) == 3
+    assert made.names() == []
 
 
 # --- systemd-pstore beside us
