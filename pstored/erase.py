@@ -23,7 +23,7 @@ class Outcome(StrEnum):
 
     ERASED = "erased"
     LIVE = "live"
-    """Left: the zone is the running boot's, too, and renews itself at boot."""
+    """Left: the zone is the running boot's, too."""
     KEPT = "kept"
     """Left: by policy, or because the backend cannot erase."""
     DEFERRED = "deferred"
@@ -78,7 +78,7 @@ def verdict(name: RecordName | None, policy: ErasePolicy, *, oopsed: bool | None
     if name.backend in _NO_ERASE:
         return Outcome.KEPT, f"the {name.backend} backend cannot erase; known by its digest from now on", True
     if name.type in _LIVE_TYPES:
-        return Outcome.LIVE, "erasing would drop what the running boot has logged; the zone renews itself at boot", True
+        return Outcome.LIVE, "the zone is in use: erasing would drop what the running boot has logged", True
     if name.backend in _BY_TIME:
         if oopsed:
             # ids are made of the crash's time: where the clock stands still between boots, the oops of this one may lie

@@ -4,7 +4,7 @@
 No record says which boot it is of.  What proves it, strongest first: a stamp line; the running number of ERST; equal
 lines at equal times.  What proves that two are of *different* boots counts as much.  Without proof, two dumps whose
 counts, clock and uptime go together are taken as one boot's, and a zone that nothing ties to a dump is put with the
-newest one, since it holds the last boot before the collection: both are guesses, and said to be.
+newest one, since console and pmsg hold the last boot before the collection: both are guesses, and said to be.
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ class Incident:
     zones: list[Record] = field(default_factory=list)
     """console, pmsg, ftrace, mce, and what is not understood, that is proven to be of this boot, or alone."""
     loose: list[Record] = field(default_factory=list)
-    """The same, put here because a zone holds the last boot before the collection."""
+    """The same, not proven: put with the newest boot in the store."""
     evidence: list[str] = field(default_factory=list)
     """Why these belong together: proofs."""
     guesses: list[str] = field(default_factory=list)
@@ -160,10 +160,7 @@ def _place(item: _Item, clusters: list[_Cluster], started_ns: int | None) -> Non
         if why:
             likely = cluster, why
         elif item.zone is not None and not (started_ns and cluster.newest_dump_ns() > started_ns + CLOCK_SLACK_NS):
-            likely = (
-                cluster,
-                f"{item.what}: nothing in it ties it to the rest; a zone holds the last boot before the collection",
-            )
+            likely = cluster, f"{item.what}: nothing in it ties it to the rest; {_why_newest(item.zone)}"
     if likely is not None:
         likely[0].join(item, guess=likely[1])
         return
@@ -235,6 +232,15 @@ def _ended_before(console: _Item, other: _Item) -> bool:
     if console.log.span is None or other.dump.log.span is None:
         return False
     return console.log.span[1] + CLOCK_SLACK_NS < other.dump.log.span[1]
+
+
+def _why_newest(zone: Record) -> str:
+    """Why a zone that names no boot is put with the newest: only console and pmsg are emptied at every boot."""
+    if _is_log(zone):
+        return "its zone holds the last boot before the collection"
+    if zone.type == "ftrace":
+        return "its zone goes on over boots, and may hold several"
+    return "put with the newest for want of a better place"
 
 
 def _hold_one_boot(a: Record, b: Record) -> bool:

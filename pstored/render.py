@@ -71,7 +71,7 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
 
 _ENDS = {
     "panic": "panic: the machine died of it",
-    "oops": "oops: a task died of it; whether the machine lived on is not in these records",
+    "oops": "oops: a task died of it; the machine may have lived on",
     "warning": "warning: nothing died of it",
 }
 
@@ -91,7 +91,7 @@ def _records(crash: dict[str, Any]) -> str:
     erased = sum(r["erased"] is True for r in records)
     live = sum(r["outcome"] == "live" for r in records)
     text = f"{len(records)} from {visible(crash['backend'] or '?')}: {erased} erased from the store"
-    text += f", {live} left that renew themselves at boot" if live else ""
+    text += f", {live} left because they are in use" if live else ""
     packed = sorted({r["compression"] for r in records if r["compression"]})
     if packed:
         text += f"; unpacked here: {visible(', '.join(packed))}"

@@ -174,6 +174,14 @@ def build(
     title = _one_line(event.title)
     if harvests[0].get("machine_id") is None:
         notes.append("machine_id: there is no /etc/machine-id")
+    if harvests[0].get("boot_id") is None:
+        notes.append("collected.boot_id: the collecting system did not say (/proc/sys/kernel/random/boot_id)")
+    if event.function is None:
+        notes.append("function: the text names none, or none that matters for this kind")
+    if event.comm is None:
+        notes.append("comm, pid: the text names no task")
+    if not backends:
+        notes.append("backend: no record has a name that tells it")
     summary = {
         "time": time.wall,
         "doubtful": time.doubtful,

@@ -13,6 +13,7 @@ from pstored.incidents import Incident, group
 from pstored.logs import build_time_s
 from pstored.parse.record import Record, decode_record
 from pstored.report import Report, build
+from tests.conftest import MakeRoot, Pstored
 
 PREFIX = "pstored: boot "
 T0 = 1_795_407_522
@@ -210,3 +211,24 @@ def test_every_field_of_the_issue_is_there() -> None:
         assert fields <= set(document[name] if name else document)
     assert {"reason", "count", "parts", "missing", "complete", "lines", "damage"} <= set(document["dumps"][0])
     assert {"name", "type", "size", "sha256", "compression", "ecc", "erased", "why"} <= set(document["records"][0])
+
+
+@pytest.mark.parametrize("name", ["lab-efi-twoboots", "x86_64-6.1-ramoops-all", "console-only-crash", "mce"])
+def test_what_is_absent_is_null_with_its_reason(name: str, root: MakeRoot, pstored: Pstored) -> None:
+    """Every null is explained in the notes, or beside it; a guess says what is so for its kind of zone."""
+    made = root(name)
+    for fact in ("etc/machine-id", "proc/sys/kernel/random/boot_id"):
+        (made.path / fact).unlink()
+    for crash in pstored("collect", "--json", root=made).json["crashes"]:
+        absent = {f"kernel.{key}" for key, value in crash["kernel"].items() if value is None}
+        absent |= {key for key in ("machine_id", "backend", "function") if crash[key] is None}
+        absent |= {"comm, pid"} if crash["comm"] is None else set()
+        absent |= {"collected.boot_id"}
+        assert "machine_id" in absent
+        explained = {note.split(": ")[0] for note in crash["notes"]}
+        assert absent <= explained
+        assert crash["time"]["wall"] is not None or crash["time"]["why"]
+        assert crash["boot"]["id"] is not None or crash["boot"]["evidence"]
+        guesses = [note for note in crash["notes"] if note.startswith("a guess: ftrace")]
+        assert all("may hold several" in guess for guess in guesses)
+        assert bool(guesses) is (name == "x86_64-6.1-ramoops-all")
