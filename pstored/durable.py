@@ -13,6 +13,7 @@ Tests and the power-cut runs in ``tests/vm`` follow the order through :mod:`psto
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping
 
 from pstored.errors import ArchiveError
@@ -52,10 +53,21 @@ def make_directory(path: str, *, durably: bool = True) -> None:
     with archive_errors("make the directory", path):
         step(f"mkdir {path}")
         with contextlib.suppress(FileExistsError):  # somebody else was faster: as good
-            os.mkdir(path, DIRECTORY_MODE)
-            os.chmod(path, DIRECTORY_MODE)
+            mkdir(path)
         if durably:
             flush_directory(parent)
+
+
+def mkdir(path: str) -> None:
+    """Make one directory with the archive's mode, whatever the umask.
+
+    A set-group-id bit that it has from its parent stays, so that all of the archive is the parent's group's.  Without
+    CAP_FSETID a chmod drops that bit, or is refused (RestrictSUIDSGID= in the units), so there is none if none is needed.
+    """
+    os.mkdir(path, DIRECTORY_MODE)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & 0o777 != DIRECTORY_MODE:
+        os.chmod(path, DIRECTORY_MODE | mode & stat.S_ISGID)
 
 
 def flush_directory(path: str) -> None:

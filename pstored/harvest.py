@@ -78,11 +78,15 @@ def _why_empty(host: Host, store: Store) -> tuple[str, ...]:
 
 
 RIVAL = "systemd-pstore"
+WANTS = "/etc/systemd/system/sysinit.target.wants"
 
 
 def rival(host: Host) -> tuple[str, ...]:
     """What is to be known of systemd-pstore, which takes records from the same store."""
-    is_enabled = os.path.lexists(host.path(f"/etc/systemd/system/sysinit.target.wants/{RIVAL}.service"))
+    # our own units conflict with it, which drops its start at boot
+    is_enabled = os.path.lexists(host.path(f"{WANTS}/{RIVAL}.service")) and not os.path.lexists(
+        host.path(f"{WANTS}/pstored-harvest.service")
+    )
     is_masked = os.path.realpath(host.path(f"/etc/systemd/system/{RIVAL}.service")) == "/dev/null"
     try:
         taken = len(os.listdir(host.path("/var/lib/systemd/pstore")))
