@@ -147,7 +147,7 @@ def _apply_file(config: Config, path: str, problems: list[str]) -> Config:
 
 
 def _sets_nothing(text: bytes) -> bool:
-    """Whether there are only comments and headers of our tables, as in the file that is shipped: nothing to import for."""
+    """Whether there are only comments and headers of our tables, as in the file that is shipped."""
     headers = {b"[%b]" % name.encode() for name in Config._fields}
     return all(not line or line.startswith(b"#") or line in headers for line in map(bytes.strip, text.splitlines()))
 

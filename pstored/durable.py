@@ -61,8 +61,8 @@ def make_directory(path: str, *, durably: bool = True) -> None:
 def mkdir(path: str) -> None:
     """Make one directory with the archive's mode, whatever the umask.
 
-    A set-group-id bit that it has from its parent stays, so that all of the archive is the parent's group's.  Without
-    CAP_FSETID a chmod drops that bit, or is refused (RestrictSUIDSGID= in the units), so there is none if none is needed.
+    A set-group-id bit that it has from its parent stays, so that all of the archive is of that group.  Without
+    CAP_FSETID a chmod drops it, or is refused (RestrictSUIDSGID= in the units): there is none unless the umask wants it.
     """
     os.mkdir(path, DIRECTORY_MODE)
     mode = stat.S_IMODE(os.stat(path).st_mode)

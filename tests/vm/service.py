@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service as a package installs it: systemd as PID 1, our units enabled, nothing of the checkout in their sight.
+
+Each start leaves in its job what a person would have looked at: ``transcript``, commands and all they say.
+"""
+
+import functools
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import kernels
+from .checks import Collected, check_all_taken, check_boots, check_nothing_lost, check_text, read_collected
+from .scenarios import BACKENDS, Bench, Scenario, boot_id, copy_store
+from .vm import Start, Vm
+
+# Debian's own: the units do not see one in a home directory
+PYTHON = Path("/usr/bin/python3.11")
+MESSAGE_ID = "eb9e49196125491e9e564cd5d430164f"
+
+# What a package's scripts do. systemd-pstore stays as it is on the host: enabled, as on every Debian.
+SETUP = """
+echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+systemd-sysusers
+systemctl preset pstored-harvest.service pstored.service
+systemctl is-enabled pstored-harvest.service pstored.service systemd-pstore.service >/job/enabled
+mkdir -p /etc/systemd/system/job.service.d
+printf '[Unit]\\nWants=pstored.service\\nAfter=pstored.service\\n' >/etc/systemd/system/job.service.d/10.conf
+"""
+PRELUDE = """
+cd /
+export SYSTEMD_PAGER= SYSTEMD_COLORS=0 SYSTEMD_URLIFY=0 LC_ALL=C.UTF-8
+cat /proc/sys/kernel/random/boot_id >/job/boot_id
+tell() { { echo "\\$ $*"; "$@" 2>&1; echo; } >>/job/transcript; }
+tell systemctl status --no-pager --full pstored-harvest.service
+tell systemctl list-units --no-legend --failed
+"""
+
+
+@functools.cache
+def tree() -> Path:
+    """Install what is in this checkout; gives the tree, to be laid over the host's files."""
+    target = kernels.CACHE / "tree"
+    repository = kernels.HERE.parents[1]
+    subprocess.run(["rm", "-rf", target], check=True)
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    command = ["make", "-C", repository, "--silent", "install", f"DESTDIR={target}", f"PYTHON={PYTHON}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"make install ended with {done.returncode}:\n{done.stderr}{done.stdout}")
+    return target
+
+
+class Service:
+    """A machine on which the service is installed."""
+
+    def __init__(self, directory: Path, kernel: str, backend: str) -> None:
+        """Make the machine; nothing runs yet."""
+        self.bench = Bench(directory, kernel, backend)
+        self.machine = self.bench.machine
+        self.load = BACKENDS[backend].load
+
+    def start(self, name: str, script: str, **more: Any) -> Start:
+        """Make a start with systemd as PID 1."""
+        settings: dict[str, Any] = {"load": self.load, "setup": SETUP} | more
+        return Start(name, PRELUDE + script, mode="systemd", tree=tree(), **settings)
+
+    def crash(self, script: str = "", **more: Any) -> Vm:
+        """Boot, run *script*, panic."""
+        return self.machine.crash(self.start("crash", script, **more))
+
+    def run(self, name: str, script: str, **more: Any) -> Vm:
+        """Boot, run *script*, power off."""
+        return self.machine.run(self.start(name, script, **more))
+
+
+# Where `read_collected` looks; the units have collected already, so there is no report, and nothing was seen before.
+LOOK = """
+here=/job/collect
+mkdir -p $here/store $here/root/var/lib
+ls /sys/fs/pstore >$here/left
+cp -r /var/lib/pstored $here/root/var/lib/
+find /var/lib/pstored -printf '%M %u %g %P\\n' >/job/modes
+echo 0 >$here/status; : >$here/said; : >$here/report
+"""
+
+COLLECTED = (
+    f"""
+pstored analyze; pstored deliver
+journalctl --sync
+systemctl show --property=ActiveState,SubState,Result,ExecMainStatus,ExecMainExitTimestampMonotonic \\
+    pstored-harvest.service >/job/harvest
+systemctl show --property=ActiveEnterTimestampMonotonic sysinit.target >/job/sysinit
+systemctl show --property=ActiveState,ConditionResult,InactiveExitTimestampMonotonic systemd-pstore.service >/job/rival
+tell journalctl --no-pager --output=short-monotonic --boot=0 --unit=pstored-harvest.service
+tell journalctl --no-pager MESSAGE_ID={MESSAGE_ID}
+tell journalctl --no-pager --list-boots
+journalctl --no-pager --output=json MESSAGE_ID={MESSAGE_ID} >/job/entries
+tell pstored show
+"""
+    + LOOK
+)
+
+
+def properties(path: Path) -> dict[str, str]:
+    """What ``systemctl show`` printed."""
+    return dict(line.split("=", 1) for line in path.read_text().splitlines())
+
+
+def crash_is_harvested_at_boot(directory: Path, kernel: str, backend: str) -> str:
+    """A panic under systemd, and the next boot: harvested before sysinit.target, in the journal, of the right boot."""
+    service = Service(directory, kernel, backend)
+    crashed = service.crash("journalctl --sync\n")
+    vm = service.run("collect", COLLECTED)
+    collected = read_collected(vm.job)
+
+    harvest, rival = properties(vm.job / "harvest"), properties(vm.job / "rival")
+    assert (harvest["ActiveState"], harvest["Result"], harvest["ExecMainStatus"]) == ("active", "success", "0"), harvest
+    before = int(properties(vm.job / "sysinit")["ActiveEnterTimestampMonotonic"])
+    assert 0 < int(harvest["ExecMainExitTimestampMonotonic"]) < before
+    assert (vm.job / "enabled").read_text().split() == ["enabled", "enabled", "enabled"]
+    assert rival["InactiveExitTimestampMonotonic"] == "0", "systemd-pstore has run"
+
+    assert not collected.left, f"left in the store: {sorted(collected.left)}"
+    (crash,) = collected.crashes()
+    check_boots(collected, [boot_id(crashed)])
+    assert {record["erased"] for record in crash["records"]} == {"erased"}, crash["records"]
+    lines = check_text(collected.text(crash), crashed.serial)
+    assert (vm.job / "entries").read_text().count("\n") == 1
+    return f"{len(crash['records'])} records, {lines} lines as on the console; harvested before sysinit.target"
+
+
+def _table() -> Iterator[Scenario]:
+    def line(name: str, function: Any, **arguments: Any) -> Scenario:
+        return Scenario(name, functools.partial(function, **arguments))
+
+    yield line("10-ramoops-6.12", crash_is_harvested_at_boot, kernel="6.12", backend="ramoops")
+    yield line("10-efi-6.1", crash_is_harvested_at_boot, kernel="6.1", backend="efi")
+
+
+SERVICE_SCENARIOS = tuple(_table())
