@@ -62,7 +62,7 @@ def mkdir(path: str) -> None:
     """Make one directory with the archive's mode, whatever the umask.
 
     A set-group-id bit that it has from its parent stays, so that all of the archive is of that group.  Without
-    CAP_FSETID a chmod drops it, or is refused (RestrictSUIDSGID= in the units): there is none unless the umask wants it.
+    CAP_FSETID a chmod drops it, or is refused (RestrictSUIDSGID= in the units), so there is one only if it must be.
     """
     os.mkdir(path, DIRECTORY_MODE)
     mode = stat.S_IMODE(os.stat(path).st_mode)
