@@ -135,11 +135,6 @@ def see_boot(ledger: list[Boot], facts: Facts, *, stamped: bool) -> list[Boot]:
     return [seen if boot is known else boot for boot in ledger]
 
 
-def stamp_line(prefix: str, boot_id: str) -> bytes:
-    """What is written to /dev/kmsg and /dev/pmsg0: level notice, facility user, so that the kernel marks it as ours."""
-    return f"<13>{prefix}{boot_id}\n".encode()
-
-
 # -- attribution
 
 

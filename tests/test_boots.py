@@ -19,11 +19,9 @@ from pstored.boots import (
     format_ledger,
     parse_ledger,
     see_boot,
-    stamp_line,
 )
 from pstored.host import Facts
 from pstored.incidents import Incident, group
-from pstored.parse.kmsg import parse_kmsg
 from pstored.parse.record import decode_record
 
 PREFIX = "pstored: boot "
@@ -422,9 +420,3 @@ def test_lines_of_a_later_version_are_read() -> None:
     """Keys that this version does not know are nothing to it."""
     line = json.loads(format_ledger([boot(CRASHED)])) | {"ended": "clean"}
     assert parse_ledger(json.dumps(line).encode()) == [boot(CRASHED)]
-
-
-def test_the_stamp_line_is_marked_as_user_space() -> None:
-    """Facility user, so that a kernel line that quotes it is no stamp; at a level that consoles show."""
-    (line,) = parse_kmsg(stamp_line(PREFIX, NOW).replace(b">", b">[    1.000000] ", 1))
-    assert (line.facility, line.text) == (1, f"{PREFIX}{NOW}".encode())

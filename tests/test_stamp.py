@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pstored.host import Host
-from pstored.stamp import stamp
+from pstored.parse.kmsg import parse_kmsg
+from pstored.stamp import stamp, stamp_line
 from tests.conftest import BOOT_ID, MakeRoot, Pstored, Root
 
 PREFIX = "pstored: boot "
@@ -29,6 +30,44 @@ def test_both_devices_take_the_line_once(root: MakeRoot) -> None:
     for path in paths:
         assert path.read_bytes().count(BOOT_ID.encode()) == 1
         assert f"{PREFIX}{BOOT_ID}\n".encode() in path.read_bytes()
+
+
+def test_line_is_marked_as_user_space() -> None:
+    """Facility user, so that a kernel line that quotes it is no stamp; at a level that consoles show."""
+    (line,) = parse_kmsg(stamp_line(PREFIX, BOOT_ID).replace(b">", b">[    1.000000] ", 1))
+    assert (line.facility, line.text) == (1, f"{PREFIX}{BOOT_ID}".encode())
+
+
+def test_device_that_comes_later_is_stamped_then(root: MakeRoot) -> None:
+    """/dev/pmsg0 is there only once a backend is: a later call stamps it, and leaves the others alone."""
+    made = root()
+    kmsg = device(made, "kmsg")
+    assert stamp(Host(str(made.path)), PREFIX) == ["/dev/kmsg"]
+    pmsg = device(made, "pmsg0")
+    for _ in range(2):
+        assert stamp(Host(str(made.path)), PREFIX) == ["/dev/kmsg", "/dev/pmsg0"]
+    for path in (kmsg, pmsg):
+        assert path.read_bytes().count(BOOT_ID.encode()) == 1
+
+
+def test_crash_kernel_is_not_stamped(root: MakeRoot) -> None:
+    """In the kdump kernel pmsg is the crashed boot's zone: the line would name the wrong boot."""
+    made = root()
+    pmsg = device(made, "pmsg0")
+    made.write("proc/vmcore", "")
+    assert stamp(Host(str(made.path)), PREFIX) == []
+    assert pmsg.read_bytes() == b""
+
+
+@pytest.mark.parametrize("command", ["harvest", "collect"])
+def test_boot_is_stamped_before_the_store_is_looked_at(root: MakeRoot, pstored: Pstored, command: str) -> None:
+    """So that a run that fails on store or archive has stamped, and a crash in the middle of it knows its boot."""
+    made = root("lab-erst")
+    kmsg = device(made, "kmsg")
+    made.write("var/lib/pstored", "a file")
+    made.configure(f'[boots]\nstamp_prefix = "{PREFIX}"\n')
+    assert pstored(command, root=made).status == 73
+    assert kmsg.read_text().count(f"{PREFIX}") == 1
 
 
 def test_next_boot_is_stamped_anew(root: MakeRoot) -> None:
