@@ -11,6 +11,7 @@ from pstored.erase import Outcome
 from pstored.errors import ArchiveError, StoreError
 from pstored.harvest import NOTHING, Pass
 from pstored.harvest import harvest as do_harvest
+from pstored.stamp import UNSTAMPED, Stamp
 from pstored.stamp import stamp as do_stamp
 from pstored.terminal import some
 
@@ -63,9 +64,9 @@ def collect(options: Namespace) -> int:
     return status
 
 
-def _stamp(context: Context) -> bool:
+def _stamp(context: Context) -> Stamp:
     """Mark the running boot before anything that may fail, or take long."""
-    return bool(do_stamp(context.host, context.config.boots.stamp_prefix))
+    return do_stamp(context.host, context.config.boots.stamp_prefix)
 
 
 def _harvest(context: Context) -> Pass:
@@ -88,7 +89,7 @@ def _make_room(context: Context) -> bool:
         return False
 
 
-def _rest(context: Context, done: Pass, *, stamped: bool) -> "tuple[Found, list[dict[str, Any]], Delivery]":
+def _rest(context: Context, done: Pass, *, stamped: Stamp) -> "tuple[Found, list[dict[str, Any]], Delivery]":
     from pstored.deliver import deliver as do_deliver
     from pstored.quota import prune
 
@@ -101,13 +102,13 @@ def _rest(context: Context, done: Pass, *, stamped: bool) -> "tuple[Found, list[
 
 
 def _find(
-    context: Context, *, stamped: bool = False, again: bool = False, touched: Iterable[str] = ()
+    context: Context, *, stamped: Stamp = UNSTAMPED, again: bool = False, touched: Iterable[str] = ()
 ) -> "tuple[Found, list[dict[str, Any]]]":
     """Note the running boot, analyze, and give the crashes with what was found; the caller holds the archive's lock."""
     from pstored.analyze import analyze as do_analyze
     from pstored.analyze import note_boot
 
-    note_boot(context.archive, context.host.facts(), stamped=stamped)
+    note_boot(context.archive, context.host.facts(), stamped=bool(stamped.devices), stamped_uptime=stamped.uptime_s)
     found = do_analyze(context.archive, context.config, again=again, touched=touched)
     for failure in found.failures:
         warn(failure)
@@ -163,15 +164,16 @@ def stamp(options: Namespace) -> int:
     from pstored.analyze import note_boot
 
     context = _open(options)
-    devices = do_stamp(context.host, context.config.boots.stamp_prefix)
+    stamped = _stamp(context)
+    devices = stamped.devices
     facts = context.host.facts()
     try:
         with context.archive.lock():
-            note_boot(context.archive, facts, stamped=bool(devices))
+            note_boot(context.archive, facts, stamped=bool(devices), stamped_uptime=stamped.uptime_s)
     except ArchiveError as e:  # early at boot the archive may not be there yet: the line in the log is what counts
         warn(f"the boot is not in the ledger yet: {e}")
     if options.json:
-        _print_json({"schema": 1, "boot_id": facts.boot_id, "devices": devices})
+        _print_json({"schema": 1, "boot_id": facts.boot_id, "devices": list(devices)})
     elif devices:
         print(f"boot {facts.boot_id} is stamped in {' and '.join(devices)}")
     else:
