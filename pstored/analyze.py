@@ -68,10 +68,10 @@ def read_ledger(archive: Archive) -> list[Boot]:
         return []
 
 
-def note_boot(archive: Archive, facts: Facts, *, stamped: bool) -> None:
+def note_boot(archive: Archive, facts: Facts, *, stamped: bool, stamped_uptime: float | None = None) -> None:
     """Write the running boot into the ledger; the caller holds the archive's lock."""
     before = read_ledger(archive)
-    ledger = see_boot(before, facts, stamped=stamped)
+    ledger = see_boot(before, facts, stamped=stamped, stamped_uptime=stamped_uptime)
     if ledger != before:
         archive.write(archive.path, {LEDGER: format_ledger(ledger)})
 

@@ -52,6 +52,8 @@ class Boot:
     last_uptime: float | None
     stamped: bool = False
     """Whether its kernel log bears our stamp."""
+    stamped_uptime: float | None = None
+    """Seconds since that boot began when it was stamped; the harvest does so before the first look."""
 
     def starts(self) -> list[float]:
         """When it began, Unix seconds: by the first look, and by the last (the clock may have been set in between)."""
@@ -111,7 +113,7 @@ def format_ledger(ledger: Iterable[Boot]) -> bytes:
     return b"".join(json.dumps(asdict(boot)).encode() + b"\n" for boot in ledger)
 
 
-def see_boot(ledger: list[Boot], facts: Facts, *, stamped: bool) -> list[Boot]:
+def see_boot(ledger: list[Boot], facts: Facts, *, stamped: bool, stamped_uptime: float | None = None) -> list[Boot]:
     """The ledger with the running boot's line added, or brought up to now if its last look is some time ago."""
     if facts.boot_id is None:
         return ledger
@@ -127,17 +129,15 @@ def see_boot(ledger: list[Boot], facts: Facts, *, stamped: bool) -> list[Boot]:
             last_wall=wall,
             last_uptime=facts.uptime_s,
             stamped=stamped,
+            stamped_uptime=stamped_uptime,
         )
         return [*ledger, new][-MAX_BOOTS:]
     if known.stamped >= stamped and abs(wall - known.last_wall) < LOOK_AGAIN_S:
         return ledger
-    seen = replace(known, last_wall=wall, last_uptime=facts.uptime_s, stamped=known.stamped or stamped)
+    seen = replace(known, last_wall=wall, last_uptime=facts.uptime_s)
+    if stamped and not known.stamped:
+        seen = replace(seen, stamped=True, stamped_uptime=stamped_uptime)
     return [seen if boot is known else boot for boot in ledger]
-
-
-def stamp_line(prefix: str, boot_id: str) -> bytes:
-    """What is written to /dev/kmsg and /dev/pmsg0: level notice, facility user, so that the kernel marks it as ours."""
-    return f"<13>{prefix}{boot_id}\n".encode()
 
 
 # -- attribution
@@ -272,10 +272,13 @@ def _fits(boot: Boot, start: float, uptime: float, kernel: str | None, dump: Dum
 
 def _lacks_stamp(boot: Boot, log: Log) -> bool:
     """Whether a log covers the time at which a boot was stamped, and bears no stamp: then it is not that boot's."""
-    if not boot.stamped or log.span is None or boot.first_uptime is None:
+    uptime, slack = boot.stamped_uptime, UPTIME_SLACK_S
+    if uptime is None:
+        uptime, slack = boot.first_uptime, START_SLACK_S
+    if not boot.stamped or log.span is None or uptime is None:
         return False
     first, last = log.span[0] / 1e9, log.span[1] / 1e9
-    return first < boot.first_uptime - START_SLACK_S and boot.first_uptime + START_SLACK_S < last
+    return first < uptime - slack and uptime + slack < last
 
 
 def _by_elimination(question: Question, reasons: list[str]) -> Attribution | None:

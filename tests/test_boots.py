@@ -19,11 +19,9 @@ from pstored.boots import (
     format_ledger,
     parse_ledger,
     see_boot,
-    stamp_line,
 )
 from pstored.host import Facts
 from pstored.incidents import Incident, group
-from pstored.parse.kmsg import parse_kmsg
 from pstored.parse.record import decode_record
 
 PREFIX = "pstored: boot "
@@ -43,6 +41,7 @@ def boot(
     kernel: str | None = KERNEL,
     version: str | None = VERSION,
     stamped: bool = False,
+    stamped_at: float | None = None,
 ) -> Boot:
     """A line of the ledger: looked at *first* and *last* seconds after it began."""
     return Boot(
@@ -54,6 +53,7 @@ def boot(
         last_wall=began + last,
         last_uptime=last,
         stamped=stamped,
+        stamped_uptime=stamped_at,
     )
 
 
@@ -272,6 +272,18 @@ def test_a_console_without_the_stamp_is_not_a_stamped_boots() -> None:
     assert answer.boot_id is None
 
 
+def test_a_console_that_begins_after_the_stamp_need_not_bear_it() -> None:
+    """The harvest stamps long before the first look into the ledger; a ring that has wrapped since has lost it."""
+    text = "".join(f"[{at:5d}.000007] line {at}\n" for at in range(20, 100, 5))
+    record = ("console-ramoops-0", text.encode() + b"[  100.000000] Kernel panic - not syncing: x\n", T0 + 130)
+    early = boot(OLD, T0, first=60.0, last=60.0, stamped=True, stamped_at=2.0)
+    late = boot(OLD, T0, first=60.0, last=60.0, stamped=True, stamped_at=60.0)
+    assert ask(record, ledger=(early, boot(NOW, T0 + 130))).boot_id == OLD
+    assert ask(record, ledger=(late, boot(NOW, T0 + 130))).boot_id is None
+    whole = console(text=f"[    0.000000] {BANNER}\n")
+    assert ask(whole, ledger=(early, boot(NOW, T0 + 130))).boot_id is None
+
+
 def test_a_dump_is_not_named_by_elimination() -> None:
     """Dumps stay in the store over many boots: only zones are the previous boot's."""
     assert unknown(ask(dump(), ledger=(boot(CRASHED, T0 - 7000), boot(NOW, T0 + 130))))
@@ -342,6 +354,14 @@ def test_a_stamp_is_noted_at_once_and_stays_noted() -> None:
     stamped_now = see_boot(see_boot([], facts(), stamped=False), facts(), stamped=True)
     assert stamped_now[0].stamped
     assert see_boot(stamped_now, facts(wall=T0 + 9999.0, uptime=9999.0), stamped=False)[0].stamped
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_the_time_of_the_stamp_is_noted(seen_before: bool) -> None:
+    """Whether the line is the boot's first or is brought up to date."""
+    before = see_boot([], facts(), stamped=False) if seen_before else []
+    (noted,) = see_boot(before, facts(), stamped=True, stamped_uptime=2.5)
+    assert (noted.stamped, noted.stamped_uptime) == (True, 2.5)
 
 
 def test_a_clock_that_was_set_is_noted() -> None:
@@ -422,9 +442,3 @@ def test_lines_of_a_later_version_are_read() -> None:
     """Keys that this version does not know are nothing to it."""
     line = json.loads(format_ledger([boot(CRASHED)])) | {"ended": "clean"}
     assert parse_ledger(json.dumps(line).encode()) == [boot(CRASHED)]
-
-
-def test_the_stamp_line_is_marked_as_user_space() -> None:
-    """Facility user, so that a kernel line that quotes it is no stamp; at a level that consoles show."""
-    (line,) = parse_kmsg(stamp_line(PREFIX, NOW).replace(b">", b">[    1.000000] ", 1))
-    assert (line.facility, line.text) == (1, f"{PREFIX}{NOW}".encode())

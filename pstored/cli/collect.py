@@ -11,6 +11,8 @@ from pstored.erase import Outcome
 from pstored.errors import ArchiveError, StoreError
 from pstored.harvest import NOTHING, Pass
 from pstored.harvest import harvest as do_harvest
+from pstored.stamp import UNSTAMPED, Stamp
+from pstored.stamp import stamp as do_stamp
 from pstored.terminal import some
 
 if TYPE_CHECKING:
@@ -28,13 +30,14 @@ def _open(options: Namespace) -> Context:
 def collect(options: Namespace) -> int:
     """All stages once.  A store that cannot be listed does not keep what is archived from being analyzed."""
     context = _open(options)
+    stamped = _stamp(context)
     store_error: StoreError | None = None
     try:
         done = _harvest(context)
     except StoreError as e:
         store_error, done = e, NOTHING
     try:
-        found, crashes, delivery = _rest(context, done)
+        found, crashes, delivery = _rest(context, done, stamped=stamped)
     except ArchiveError:
         _print_pass(context, done)  # it has been done, whatever comes after
         raise
@@ -61,6 +64,11 @@ def collect(options: Namespace) -> int:
     return status
 
 
+def _stamp(context: Context) -> Stamp:
+    """Mark the running boot before anything that may fail, or take long."""
+    return do_stamp(context.host, context.config.boots.stamp_prefix)
+
+
 def _harvest(context: Context) -> Pass:
     """Harvest; if the archive has no room, make it keep its limits, and try once more."""
     try:
@@ -81,12 +89,10 @@ def _make_room(context: Context) -> bool:
         return False
 
 
-def _rest(context: Context, done: Pass) -> "tuple[Found, list[dict[str, Any]], Delivery]":
+def _rest(context: Context, done: Pass, *, stamped: Stamp) -> "tuple[Found, list[dict[str, Any]], Delivery]":
     from pstored.deliver import deliver as do_deliver
     from pstored.quota import prune
-    from pstored.stamp import stamp as do_stamp
 
-    stamped = bool(do_stamp(context.host, context.config.boots.stamp_prefix))
     with context.archive.lock():
         found, crashes = _find(context, stamped=stamped, touched=done.touched)
         delivery = do_deliver(context.archive, context.config)
@@ -96,13 +102,13 @@ def _rest(context: Context, done: Pass) -> "tuple[Found, list[dict[str, Any]], D
 
 
 def _find(
-    context: Context, *, stamped: bool = False, again: bool = False, touched: Iterable[str] = ()
+    context: Context, *, stamped: Stamp = UNSTAMPED, again: bool = False, touched: Iterable[str] = ()
 ) -> "tuple[Found, list[dict[str, Any]]]":
     """Note the running boot, analyze, and give the crashes with what was found; the caller holds the archive's lock."""
     from pstored.analyze import analyze as do_analyze
     from pstored.analyze import note_boot
 
-    note_boot(context.archive, context.host.facts(), stamped=stamped)
+    note_boot(context.archive, context.host.facts(), stamped=bool(stamped.devices), stamped_uptime=stamped.uptime_s)
     found = do_analyze(context.archive, context.config, again=again, touched=touched)
     for failure in found.failures:
         warn(failure)
@@ -118,6 +124,7 @@ def _status(done: Pass, crashes: list[dict[str, Any]], delivery: "Delivery") -> 
 def harvest(options: Namespace) -> int:
     """The first stage alone: what runs early at boot."""
     context = _open(options)
+    _stamp(context)
     done = do_harvest(context.host, context.config)
     if options.json:
         _print_json({"schema": 1, "harvest": _pass_facts(done)})
@@ -155,18 +162,18 @@ def deliver(options: Namespace) -> int:
 def stamp(options: Namespace) -> int:
     """Mark the running boot, in its log and in the ledger."""
     from pstored.analyze import note_boot
-    from pstored.stamp import stamp as do_stamp
 
     context = _open(options)
-    devices = do_stamp(context.host, context.config.boots.stamp_prefix)
+    stamped = _stamp(context)
+    devices = stamped.devices
     facts = context.host.facts()
     try:
         with context.archive.lock():
-            note_boot(context.archive, facts, stamped=bool(devices))
+            note_boot(context.archive, facts, stamped=bool(devices), stamped_uptime=stamped.uptime_s)
     except ArchiveError as e:  # early at boot the archive may not be there yet: the line in the log is what counts
         warn(f"the boot is not in the ledger yet: {e}")
     if options.json:
-        _print_json({"schema": 1, "boot_id": facts.boot_id, "devices": devices})
+        _print_json({"schema": 1, "boot_id": facts.boot_id, "devices": list(devices)})
     elif devices:
         print(f"boot {facts.boot_id} is stamped in {' and '.join(devices)}")
     else:
