@@ -40,19 +40,18 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# The program with all it imports in one directory that needs no other, so it is no matter to Debian's "externally managed"
-# Python; and the units. DESTDIR= is for packagers, PIP_* for those without a network; who packages the program by other
-# means takes install-units. PYTHON= is what runs it: one in a home directory is out of the units' sight.
-LIBRARY = $(DESTDIR)$(PREFIX)/lib/pstored
+# The program in a virtual environment of its own, which is how Debian's "externally managed" Python wants it, and the
+# units. DESTDIR= is for packagers, PIP_* for those without a network (pip(1)); who packages the program by other means
+# takes install-units. PYTHON= is what runs it: one in a home directory is out of the units' sight.
+LIBRARY := $(PREFIX)/lib/pstored
 install: $(VENV)/.ready install-units
-	rm -rf '$(LIBRARY)'
-	$(VENV)/bin/pip --python $(PYTHON) install --quiet --disable-pip-version-check --root-user-action=ignore \
-		--target '$(LIBRARY)' '.[compress]'
-	rm -rf '$(LIBRARY)/bin'
+	rm -rf '$(DESTDIR)$(LIBRARY)'
+	$(PYTHON) -m venv --without-pip '$(DESTDIR)$(LIBRARY)'
+	$(VENV)/bin/pip --python '$(DESTDIR)$(LIBRARY)/bin/python3' install --quiet --disable-pip-version-check --no-compile '.[compress]'
+	$(PYTHON) -m compileall -q $(if $(DESTDIR),-s '$(DESTDIR)') '$(DESTDIR)$(LIBRARY)/lib'
+	find '$(DESTDIR)$(LIBRARY)/bin' -type f -delete
 	install -d '$(DESTDIR)$(PREFIX)/bin'
-	printf '%s\n' "#!$$($(PYTHON) -c 'import sys; print(sys.executable)') -I" 'import sys' \
-		'sys.path.insert(0, "$(PREFIX)/lib/pstored")' 'from pstored.__main__ import main' 'main()' \
-		>'$(DESTDIR)$(PREFIX)/bin/pstored'
+	printf '%s\n' '#!$(LIBRARY)/bin/python3 -I' 'from pstored.__main__ import main' 'main()' >'$(DESTDIR)$(PREFIX)/bin/pstored'
 	chmod 755 '$(DESTDIR)$(PREFIX)/bin/pstored'
 
 UNITS := $(wildcard units/*.service units/*.target)

@@ -90,7 +90,6 @@ def test_install_of_the_program(tmp_path: Path) -> None:
 
     assert '"schema": 1' in report
     assert run("env", "-i", prefix / "bin/pstored", "schema")  # pydantic is there
-    assert not (prefix / "lib/pstored/bin").exists()
 
 
 def test_units_verify(tree: Path) -> None:
