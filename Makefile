@@ -48,7 +48,7 @@ install: $(VENV)/.ready install-units
 	rm -rf '$(DESTDIR)$(LIBRARY)'
 	$(PYTHON) -m venv --without-pip '$(DESTDIR)$(LIBRARY)'
 	$(VENV)/bin/pip --python '$(DESTDIR)$(LIBRARY)/bin/python3' install --quiet --disable-pip-version-check --no-compile '.[compress]'
-	$(PYTHON) -m compileall -q $(if $(DESTDIR),-s '$(DESTDIR)') '$(DESTDIR)$(LIBRARY)/lib'
+	$(PYTHON) -m compileall -q $(if $(DESTDIR),-s '$(DESTDIR)' -p /) '$(DESTDIR)$(LIBRARY)/lib'
 	find '$(DESTDIR)$(LIBRARY)/bin' -type f -delete
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	printf '%s\n' '#!$(LIBRARY)/bin/python3 -I' 'from pstored.__main__ import main' 'main()' >'$(DESTDIR)$(PREFIX)/bin/pstored'
