@@ -34,9 +34,9 @@ def status_line(summaries: list[dict[str, Any]], due: list[str]) -> str:
     newest = summaries[-1]
     count = "1 crash" if len(summaries) == 1 else f"{len(summaries)} crashes"
     when = _when(newest["time"], doubtful=newest["doubtful"])
-    boot = f"boot {newest['boot'][:8]}" if newest["boot"] else "boot unknown"
+    boot = f"boot {newest['boot'][:8]}{'?' * (newest['confidence'] == 'low')}" if newest["boot"] else "boot unknown"
     title = visible(newest["title"])[:MAX_TITLE]
-    return f"{count}, newest {when} {_short(newest['id'])} of {boot}: {newest['severity']}: {title}; {what}"
+    return f"{count}, newest {when} {_short(newest['id'])} ({boot}) {newest['severity']}: {title}; {what}"
 
 
 def _short(crash_id: str) -> str:

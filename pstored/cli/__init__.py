@@ -14,7 +14,7 @@ from pstored.errors import PstoredError, report
 EPILOG = """\
 exit status:
   0   done, or nothing to do
-  1   something is damaged, deferred or left in the store, or not found
+  1   something is damaged, deferred or left in the store, or not found; or another watch is running
   2   wrong usage
   73  the archive cannot be written or read; what is not whole in it stays in the store
   75  not delivered yet; kept for the next try
