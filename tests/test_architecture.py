@@ -15,19 +15,19 @@ from tests.conftest import REPOSITORY, MakeRoot
 
 FLOORS: list[set[str]] = [
     {""},
-    {"errors", "steps", "config", "parse", "sinks", "terminal"},
+    {"errors", "steps", "config", "parse", "sinks", "terminal", "schedule", "wakeups"},
     {"parse.filename", "parse.ecc", "parse.header", "parse.kmsg", "parse.lz", "parse.nx842", "parse.mce", "parse.pmsg"},
     {"parse.decompress", "parse.ftrace"},
     {"parse.record", "oops"},
     {"durable", "store", "host", "journald", "logs", "listing"},
-    {"index"},
+    {"index", "child"},
     {"archive", "efivars", "dumps", "sinks.journal", "stamp"},
     {"bundle", "erase", "outbox", "incidents"},
     {"boots", "crash", "quota", "render"},
     {"report"},
-    {"harvest", "analyze", "deliver"},
+    {"harvest", "analyze", "deliver", "watch"},
     {"cli.context"},
-    {"cli.collect", "cli.show", "cli.archive", "cli.settings"},
+    {"cli.collect", "cli.show", "cli.archive", "cli.settings", "cli.watch"},
     {"cli"},
     {"__main__"},
 ]

@@ -2,13 +2,15 @@
 """``collect`` and its stages: ``harvest``, ``analyze``, ``deliver``, ``stamp``."""
 
 import json
+import os
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pstored.cli.context import Context, warn
 from pstored.erase import Outcome
-from pstored.errors import ArchiveError, StoreError
+from pstored.errors import ArchiveError, PstoredError, StoreError
 from pstored.harvest import NOTHING, Pass
 from pstored.harvest import harvest as do_harvest
 from pstored.stamp import UNSTAMPED, Stamp
@@ -28,8 +30,23 @@ def _open(options: Namespace) -> Context:
 
 
 def collect(options: Namespace) -> int:
-    """All stages once.  A store that cannot be listed does not keep what is archived from being analyzed."""
+    """All stages once; whoever asked for it gets a line on how things stand then."""
     context = _open(options)
+    due: list[str] = []
+    try:
+        status = _collect(context, options, due)
+    except PstoredError as e:
+        _tell(context, options.status_fd, [*due, str(e)])
+        raise
+    _tell(context, options.status_fd, due)
+    return status
+
+
+def _collect(context: Context, options: Namespace, due: list[str]) -> int:
+    """Do it; what is still to be done is put into *due*.
+
+    A store that cannot be listed does not keep what is archived from being analyzed.
+    """
     stamped = _stamp(context)
     store_error: StoreError | None = None
     try:
@@ -40,7 +57,9 @@ def collect(options: Namespace) -> int:
         found, crashes, delivery = _rest(context, done, stamped=stamped)
     except ArchiveError:
         _print_pass(context, done)  # it has been done, whatever comes after
+        due += _due(done)
         raise
+    due += _due(done, found, delivery)
     status = 1 if found.failures else _status(done, crashes, delivery)
     if options.json:
         _print_json(
@@ -62,6 +81,31 @@ def collect(options: Namespace) -> int:
     if store_error is not None:
         raise store_error
     return status
+
+
+def _due(done: Pass, found: "Found | None" = None, delivery: "Delivery | None" = None) -> list[str]:
+    """What is left to be done after a run, in words."""
+    left = Counter(str(e.outcome) for e in done.erasures if e.is_trouble())
+    waiting = Counter(e.sink for e in delivery.pending if not e.refused) if delivery is not None else Counter()
+    due = [f"{n} record{'s' * (n != 1)} in the store: {outcome}" for outcome, n in sorted(left.items())]
+    due += [f"{n} to be delivered: {sink}" for sink, n in sorted(waiting.items())]
+    return due + ([f"{n} not analyzed"] if found is not None and (n := len(found.failures)) else [])
+
+
+def _tell(context: Context, status_fd: int | None, due: list[str]) -> None:
+    """Write how things stand to the descriptor, for the daemon."""
+    if status_fd is None:
+        return
+    from pstored.listing import status_line
+
+    try:
+        line = status_line(context.archive.crash_summaries(), due)
+    except ArchiveError as e:
+        line = str(e)
+    try:
+        os.write(status_fd, line.encode(errors="backslashreplace") + b"\n")
+    except OSError as e:
+        warn(f"cannot write the status to descriptor {status_fd}: {e.strerror}")
 
 
 def _stamp(context: Context) -> Stamp:
