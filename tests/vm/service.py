@@ -14,10 +14,12 @@ from typing import Any
 from . import kernels
 from .checks import check_boots, check_text, read_collected
 from .scenarios import BACKENDS, Bench, Scenario, boot_id
-from .vm import Start, Vm
+from .vm import Start, Vm, ramoops
 
 # Debian's own: the units do not see one in a home directory
 PYTHON = Path("/usr/bin/python3.11")
+# A start with systemd as PID 1 takes 30 s on an idle host.
+TIMEOUT_S = 300.0
 MESSAGE_ID = "eb9e49196125491e9e564cd5d430164f"
 
 # What a package's scripts do. systemd-pstore stays as it is on the host: enabled, as on every Debian.
@@ -69,11 +71,11 @@ class Service:
 
     def crash(self, script: str = "", **more: Any) -> Vm:
         """Boot, run *script*, panic."""
-        return self.machine.crash(self.start("crash", script, **more))
+        return self.machine.crash(self.start("crash", script, **more), TIMEOUT_S)
 
     def run(self, name: str, script: str, **more: Any) -> Vm:
         """Boot, run *script*, power off."""
-        return self.machine.run(self.start(name, script, **more))
+        return self.machine.run(self.start(name, script, **more), TIMEOUT_S)
 
 
 # Where `read_collected` looks; the units have collected already, so there is no report, and nothing was seen before.
@@ -82,22 +84,33 @@ here=/job/collect
 mkdir -p $here/store $here/root/var/lib
 ls /sys/fs/pstore >$here/left
 cp -r /var/lib/pstored $here/root/var/lib/
-find /var/lib/pstored -printf '%M %u %g %P\\n' >/job/modes
+find /var/lib/pstored -printf '%m %U %g %P\\n' >/job/modes
 echo 0 >$here/status; : >$here/said; : >$here/report
 """
 
+# What the daemon does it does in its own time; if it never does, the machine is lost.
+AWAIT = """
+await() { until "$@" >/dev/null 2>&1; do sleep 0.3; done; }
+idle() { systemctl show --property=StatusText pstored.service | grep -q "$1.*nothing due"; }
+"""
+STATUS = "tell systemctl status --no-pager --full --lines=20 pstored.service\n"
+ENTRIES = f"journalctl --no-pager --output=json MESSAGE_ID={MESSAGE_ID} >/job/entries\n"
+
 COLLECTED = (
-    f"""
-pstored analyze; pstored deliver
+    AWAIT
+    + f"""
+await idle '1 crash'
 journalctl --sync
 systemctl show --property=ActiveState,SubState,Result,ExecMainStatus,ExecMainExitTimestampMonotonic \\
     pstored-harvest.service >/job/harvest
 systemctl show --property=ActiveEnterTimestampMonotonic sysinit.target >/job/sysinit
 systemctl show --property=ActiveState,ConditionResult,InactiveExitTimestampMonotonic systemd-pstore.service >/job/rival
-tell journalctl --no-pager --output=short-monotonic --boot=0 --unit=pstored-harvest.service
-tell journalctl --no-pager MESSAGE_ID={MESSAGE_ID}
+{STATUS}
+tell journalctl --no-pager --output=short-monotonic --boot=0 --unit=pstored-harvest.service --unit=pstored.service
+tell journalctl --no-pager --catalog MESSAGE_ID={MESSAGE_ID}
 tell journalctl --no-pager --list-boots
-journalctl --no-pager --output=json MESSAGE_ID={MESSAGE_ID} >/job/entries
+tell journalctl --no-pager --dmesg --boot=-1 --lines=20
+{ENTRIES}
 tell pstored show
 """
     + LOOK
@@ -129,7 +142,78 @@ def crash_is_harvested_at_boot(directory: Path, kernel: str, backend: str) -> st
     assert {record["outcome"] for record in crash["records"]} == {"erased"}
     lines = check_text(collected.text(crash), crashed.serial)
     assert (vm.job / "entries").read_text().count("\n") == 1
+    modes = [line.split(" ")[:3] for line in (vm.job / "modes").read_text().splitlines()]
+    group = modes[0][2]
+    assert group != "0"
+    assert {tuple(mode) for mode in modes} == {("2750", "0", group), ("640", "0", group)}, modes
     return f"{len(crash['records'])} records, {lines} lines as on the console; harvested before sysinit.target"
+
+
+def late_backend(kernel: str) -> tuple[list[Path], str]:
+    """The files of ramoops and the script that loads them, as modprobe would, in a running system."""
+    modules = kernels.CACHE / kernel / "modules"
+    prepared = [modules / name for name in (modules / "ramoops.order").read_text().split()]
+    _, _, arguments = ramoops().partition(" ")
+    loads = [f"insmod /job/{path.name}" for path in prepared]
+    return prepared, "\n".join([*loads[:-1], f"{loads[-1]} {arguments}"]) + "\n"
+
+
+# Ends in order, as an operator would have it; whoever waits for the status has it from before.
+REBOOT = """
+echo 0 >/job/status
+journalctl --sync
+systemctl reboot
+sleep infinity
+"""
+
+
+def daemon_follows_what_happens(directory: Path, kernel: str) -> str:
+    """Records that come late, a reload, a stop, an oops, an orderly end; and what the next boot makes of them."""
+    service = Service(directory, kernel, "ramoops")
+    crashed = service.bench.crash()
+    files, insert = late_backend(kernel)
+    script = f"""{AWAIT}
+await idle 'no crash'
+{STATUS}
+{insert}
+await idle '1 crash'
+{STATUS}
+{ENTRIES}
+pstored watch 2>/job/second; echo $? >/job/second.status
+mkdir -p /etc/pstored.conf.d
+printf '[harvest]\\nstore = "/nowhere"\\n' >/etc/pstored.conf.d/60-vm.conf
+tell systemctl reload pstored.service
+await sh -c 'systemctl show --property=StatusText pstored.service | grep -q "next try"'
+{STATUS}
+rm /etc/pstored.conf.d/60-vm.conf
+systemctl reload pstored.service
+await idle '1 crash'
+tell systemctl stop pstored.service
+{STATUS}
+systemctl show --property=Result,ExecMainCode,ExecMainStatus pstored.service >/job/stopped
+tell systemctl start pstored.service
+await idle '1 crash'
+systemctl show --property=NRestarts pstored.service >/job/restarts
+{LOOK}
+{REBOOT}
+"""
+    vm = service.run("late", script, load=(), files=files)
+    collected = read_collected(vm.job)
+    assert not collected.left, f"left in the store: {sorted(collected.left)}"
+    (crash,) = collected.crashes()
+    check_boots(collected, [boot_id(crashed)])
+    assert (vm.job / "entries").read_text().count("\n") == 1
+    assert (vm.job / "second.status").read_text() == "1\n", (vm.job / "second").read_text()
+    stopped = properties(vm.job / "stopped")
+    assert stopped == {"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0"}, stopped
+    assert properties(vm.job / "restarts") == {"NRestarts": "0"}
+
+    after = service.run("after", AWAIT + "await idle '1 crash'\n" + ENTRIES + STOPPED + STATUS + LOOK)
+    assert (after.job / "entries").read_text().count("\n") == 1
+    return "woken by insmod, reloaded, stopped, started; one entry; orderly end"
+
+
+STOPPED = "tell journalctl --no-pager --boot=-1 --unit=pstored-harvest.service --unit=pstored.service --lines=30\n"
 
 
 def _table() -> Iterator[Scenario]:
@@ -137,6 +221,7 @@ def _table() -> Iterator[Scenario]:
         return Scenario(name, functools.partial(function, **arguments))
 
     yield line("10-ramoops-6.12", crash_is_harvested_at_boot, kernel="6.12", backend="ramoops")
+    yield line("11-late-6.12", daemon_follows_what_happens, kernel="6.12")
     yield line("10-efi-6.1", crash_is_harvested_at_boot, kernel="6.1", backend="efi")
 
 
