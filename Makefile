@@ -62,6 +62,7 @@ install-units:
 	install -Dm644 units/80-pstored.preset -t '$(DESTDIR)$(PREFIX)/lib/systemd/system-preset'
 	install -Dm644 units/pstored.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pstored.conf'
 	install -Dm644 units/pstored.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/pstored.conf'
+	install -Dm644 units/pstored.catalog -t '$(DESTDIR)$(PREFIX)/lib/systemd/catalog'
 	install -Dm644 units/pstored.conf -t '$(DESTDIR)$(PREFIX)/lib'
 	install -Dm644 README.md LICENSE -t '$(DESTDIR)$(PREFIX)/share/doc/pstored'
 

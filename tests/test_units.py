@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pstored.config import Config, load
+from pstored.sinks.journal import MESSAGE_ID
 from tests.conftest import REPOSITORY, require
 
 UNITS = REPOSITORY / "units"
@@ -24,6 +25,7 @@ PLACES = {
     "pstored-archive.target": "lib/systemd/system/pstored-archive.target",
     "pstored-harvest.service": "lib/systemd/system/pstored-harvest.service",
     "pstored.service": "lib/systemd/system/pstored.service",
+    "pstored.catalog": "lib/systemd/catalog/pstored.catalog",
     "pstored.conf": "lib/pstored.conf",
     "pstored.sysusers": "lib/sysusers.d/pstored.conf",
     "pstored.tmpfiles": "lib/tmpfiles.d/pstored.conf",
@@ -133,6 +135,15 @@ def test_preset_comes_before_systemds(tree: Path, tmp_path: Path) -> None:
         "pstored-harvest.service": "sysinit.target.wants",
         "pstored.service": "multi-user.target.wants",
     }
+
+
+def test_catalog_is_found(tree: Path, tmp_path: Path) -> None:
+    """``journalctl --update-catalog`` takes it from there."""
+    shutil.copytree(tree, tmp_path / "usr")
+    (tmp_path / "var/lib/systemd/catalog").mkdir(parents=True)
+    run("journalctl", f"--root={tmp_path}", "--update-catalog")
+
+    assert MESSAGE_ID in run("journalctl", f"--root={tmp_path}", "--list-catalog")
 
 
 def test_group_and_directory(tree: Path, tmp_path: Path) -> None:

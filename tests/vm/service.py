@@ -5,7 +5,9 @@ Each start leaves in its job what a person would have looked at: ``transcript``,
 """
 
 import functools
+import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -29,6 +31,10 @@ echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 systemd-sysusers
 systemctl preset pstored-harvest.service pstored.service
 systemctl is-enabled pstored-harvest.service pstored.service systemd-pstore.service >/job/enabled
+journalctl --update-catalog
+"""
+# The start goes no further than basic.target and the job: what multi-user.target would do with the daemon, this does.
+DAEMON = """
 mkdir -p /etc/systemd/system/job.service.d
 printf '[Unit]\\nWants=pstored.service\\nAfter=pstored.service\\n' >/etc/systemd/system/job.service.d/10.conf
 """
@@ -67,7 +73,7 @@ class Service:
 
     def start(self, name: str, script: str, **more: Any) -> Start:
         """Make a start with systemd as PID 1."""
-        settings: dict[str, Any] = {"load": self.load, "setup": SETUP} | more
+        settings: dict[str, Any] = {"load": self.load, "setup": SETUP + DAEMON} | more
         return Start(name, PRELUDE + script, mode="systemd", tree=tree(), **settings)
 
     def crash(self, script: str = "", **more: Any) -> Vm:
@@ -108,6 +114,10 @@ ENTRIES = f"journalctl --no-pager --output=json MESSAGE_ID={MESSAGE_ID} >/job/en
 COLLECTED = (
     AWAIT
     + f"""
+tell journalctl --no-pager --list-boots
+crashed=$(journalctl --list-boots | awk '$1 == -1 {{ print $2 }}')
+tell journalctl --no-pager --dmesg --boot=$crashed --lines=5
+tell systemctl start pstored.service
 await idle '1 crash'
 journalctl --sync
 systemctl show --property=ActiveState,SubState,Result,ExecMainStatus,ExecMainExitTimestampMonotonic \\
@@ -118,8 +128,11 @@ systemctl show --property=ActiveState,ConditionResult,InactiveExitTimestampMonot
 tell journalctl --no-pager --output=short-monotonic --boot=0 --unit=pstored-harvest.service --unit=pstored.service
 tell journalctl --no-pager --catalog MESSAGE_ID={MESSAGE_ID}
 tell journalctl --no-pager --list-boots
-tell journalctl --no-pager --dmesg --boot=-1 --lines=20
+tell journalctl --no-pager --dmesg --boot=$crashed --lines=20
+journalctl --no-pager --dmesg --boot=$crashed --output=cat >/job/restored
+journalctl --no-pager --list-boots >/job/boots
 {ENTRIES}
+tell pstored boots
 tell pstored show
 """
     + LOOK
@@ -131,11 +144,17 @@ def properties(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in path.read_text().splitlines())
 
 
+def check_restored(job: Path, text: bytes) -> None:
+    """The journal of the crashed boot has the kernel's lines to the last, none twice."""
+    wanted = [re.sub(rb"\A<\d+>\[ *\d+\.\d+\] ", b"", line) for line in text.splitlines()][-20:]
+    assert (job / "restored").read_bytes().splitlines()[-20:] == wanted
+
+
 def crash_is_harvested_at_boot(directory: Path, kernel: str, backend: str) -> str:
     """A panic under systemd, and the next boot: harvested before sysinit.target, in the journal, of the right boot."""
     service = Service(directory, kernel, backend)
     crashed = service.crash("journalctl --sync\n")
-    vm = service.run("collect", COLLECTED)
+    vm = service.run("collect", COLLECTED, setup=SETUP)
     collected = read_collected(vm.job)
 
     harvest, rival = properties(vm.job / "harvest"), properties(vm.job / "rival")
@@ -151,6 +170,9 @@ def crash_is_harvested_at_boot(directory: Path, kernel: str, backend: str) -> st
     assert {record["outcome"] for record in crash["records"]} == {"erased"}
     lines = check_text(collected.text(crash), crashed.serial)
     assert (vm.job / "entries").read_text().count("\n") == 1
+    check_restored(vm.job, collected.text(crash))
+    listed = [line.split()[1] for line in (vm.job / "boots").read_text().splitlines() if "BOOT" not in line]
+    assert listed == [boot_id(boot).replace("-", "") for boot in (crashed, vm)]
     modes = [line.split(" ")[:3] for line in (vm.job / "modes").read_text().splitlines()]
     group = modes[0][2]
     assert group != "0"
@@ -216,11 +238,16 @@ systemctl show --property=NRestarts pstored.service >/job/restarts
     assert stopped == {"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0"}, stopped
     assert properties(vm.job / "restarts") == {"NRestarts": "0"}
 
-    after = service.run("after", AWAIT + "await idle '1 crash'\n" + ENTRIES + STOPPED + STATUS + LOOK)
+    after = service.run("after", AWAIT + "await idle '1 crash'\n" + ENTRIES + STOPPED + STATUS + HISTORY + LOOK)
     assert (after.job / "entries").read_text().count("\n") == 1
+    ends = {boot["boot_id"]: boot["end"] for boot in json.loads((after.job / "history").read_bytes())["boots"]}
+    assert ends[boot_id(crashed)]["kind"] == "panic"
+    assert ends[boot_id(vm)]["kind"] == "clean", ends[boot_id(vm)]
+    assert any("ledger" in says for says in ends[boot_id(vm)]["evidence"]), ends[boot_id(vm)]
     return "woken by insmod, reloaded, stopped, started; one entry; orderly end"
 
 
+HISTORY = "tell pstored boots\npstored boots --json >/job/history\n"
 STOPPED = "tell journalctl --no-pager --boot=-1 --unit=pstored-harvest.service --unit=pstored.service --lines=30\n"
 
 
