@@ -17,30 +17,20 @@ from typing import Any, NamedTuple
 from pstored import __version__, durable
 from pstored.archive import SCHEMA, Archive, dump_json, join_id, seal
 from pstored.archive import Harvest as Bundle
-from pstored.boots import (
-    Attribution,
-    Boot,
-    Confidence,
-    Method,
-    Question,
-    attribute,
-    format_ledger,
-    parse_ledger,
-    see_boot,
-)
+from pstored.boots import Attribution, Confidence, Method, Question, attribute
 from pstored.config import Config
 from pstored.crash import find_crash, no_crash, texts
 from pstored.dumps import assemble
 from pstored.errors import ArchiveError
-from pstored.host import Facts
 from pstored.incidents import Incident, are_one_boot, group
+from pstored.ledger import read_ledger
+from pstored.logs import ends_orderly
 from pstored.oops import Event
 from pstored.outbox import Outbox, enabled_sinks
 from pstored.parse.record import Record, decode_record
 from pstored.report import FileReport, Report, build
 
 logger = logging.getLogger(__name__)
-LEDGER = "boots.jsonl"
 RECENT = 10
 """So many of the newest crashes may still grow by a harvest whose boot is not named."""
 
@@ -55,25 +45,10 @@ class Found(NamedTuple):
     failures: tuple[str, ...]
     """Harvests that could not be analyzed, and why; their records are archived all the same."""
 
-
-# -- the ledger
-
-
-def read_ledger(archive: Archive) -> list[Boot]:
-    """The boots seen, oldest first; empty if there is no ledger."""
-    try:
-        with open(os.path.join(archive.path, LEDGER), "rb") as f:
-            return parse_ledger(f.read())
-    except OSError:
-        return []
-
-
-def note_boot(archive: Archive, facts: Facts, *, stamped: bool) -> None:
-    """Write the running boot into the ledger; the caller holds the archive's lock."""
-    before = read_ledger(archive)
-    ledger = see_boot(before, facts, stamped=stamped)
-    if ledger != before:
-        archive.write(archive.path, {LEDGER: format_ledger(ledger)})
+    def and_then(self, later: "Found") -> "Found":
+        """What two runs found, one after the other."""
+        crashes = tuple(dict.fromkeys(self.crashes + later.crashes))
+        return Found(crashes, self.notes + later.notes, self.failures + later.failures)
 
 
 # -- harvests into crashes
@@ -132,34 +107,47 @@ class _Analyzer:
     def take(self, harvest_id: str, *, again: bool) -> None:
         """Analyze one harvest; whatever goes wrong is noted, and stops nothing else."""
         failed = None
+        crashes: list[str] = []
+        notes: list[str] = []
+        consoles: list[dict[str, Any]] = []
         try:
-            crashes, notes = self._analyze(harvest_id, again=again)
+            crashes, notes, consoles = self._analyze(harvest_id, again=again)
         except ArchiveError as e:
-            crashes, notes, failed = [], [], str(e)
+            failed = str(e)
         except Exception as e:
             logger.debug("harvest %s", harvest_id, exc_info=True)
-            crashes, notes, failed = [], [], f"{type(e).__name__}: {e} (a bug in pstored: please report it)"
+            failed = f"{type(e).__name__}: {e} (a bug in pstored: please report it)"
         if failed is not None:
             self.failures.append(f"harvest {harvest_id} cannot be analyzed, its records are archived: {failed}")
         self.notes += notes
         if crashes:  # theirs are new names: durable before the harvest counts as analyzed
             with durable.archive_errors("flush", self.archive.crashes):
                 durable.flush_directory(self.archive.crashes)
-        document = {"schema": SCHEMA, "pstored": __version__, "failed": failed, "crashes": crashes, "notes": notes}
+        document = {
+            "schema": SCHEMA,
+            "pstored": __version__,
+            "failed": failed,
+            "crashes": crashes,
+            "notes": notes,
+            "consoles": consoles,
+        }
         self.archive.write(self.archive.harvest_directory(harvest_id), {"analyzed.json": dump_json(document)})
 
-    def _analyze(self, harvest_id: str, *, again: bool) -> tuple[list[str], list[str]]:
+    def _analyze(self, harvest_id: str, *, again: bool) -> tuple[list[str], list[str], list[dict[str, Any]]]:
+        """Crashes, notes, and the consoles that show none, with their boot and whether it ended in order."""
         records = self._records(harvest_id)
         started_ns = _started_ns(self._bundle(harvest_id).facts)
         incidents = group(records, stamp_prefix=self.config.boots.stamp_prefix, started_ns=started_ns)
         boots = _without_twins([self._attribute(incident, harvest_id) for incident in incidents])
         crashes: list[str] = []
         notes: list[str] = []
+        consoles: list[dict[str, Any]] = []
         order = 0
         for incident, boot in zip(incidents, boots, strict=True):
             event = find_crash(incident)
             if event is None:
                 notes.append(no_crash(incident))
+                consoles += _consoles(incident, boot)
                 continue
             older = self._find_older(incident, boot, harvest_id, again=again)
             if older is None:
@@ -168,7 +156,7 @@ class _Analyzer:
             else:
                 crash = self._grow(older, incident, harvest_id) or older.id
             crashes.append(crash)
-        return crashes, notes
+        return crashes, notes, consoles
 
     # -- records
 
@@ -365,6 +353,14 @@ def _holds_more(whole: Incident, before: Incident) -> bool:
     parts_now, parts_then = (sum(len(set(d.parts)) for d in i.dumps) for i in (whole, before))
     mended = all(d.is_complete for d in whole.dumps) and not all(d.is_complete for d in before.dumps)
     return len(whole.dumps) > len(before.dumps) or parts_now > parts_then or mended
+
+
+def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:
+    return [
+        {"boot_id": boot.boot_id, "name": name, "orderly": ends_orderly(log)}
+        for name, log in incident.logs()
+        if name.startswith("console") and boot.boot_id is not None
+    ]
 
 
 def _without_twins(boots: list[Attribution]) -> list[Attribution]:

@@ -6,12 +6,13 @@ However many records there are: the tar, harvest.json, their directory, its pare
 
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import BinaryIO
 
-from pstored import durable
-from pstored.archive import Archive, Harvest, Receipt, dump_json, make_id, seal
+from pstored import __version__, durable
+from pstored.archive import SCHEMA, Archive, Harvest, Receipt, dump_json, make_id, seal, utc
 from pstored.errors import ArchiveError
+from pstored.host import Facts
 from pstored.store import CHUNK, Digest, RecordReadError, Store, record_key
 
 
@@ -22,7 +23,7 @@ def write_bundle(
     *,
     wall_ns: int,
     describe: Callable[[str, list[Receipt]], dict[str, object]],
-    unreadable: Callable[[str, RecordReadError], None],
+    unreadable: Callable[[str, RecordReadError], None] = lambda name, e: None,  # noqa: ARG005
 ) -> Harvest | None:
     """Archive the records *names*; None if none of them can be read any more.
 
@@ -51,6 +52,38 @@ def write_bundle(
     durable.write_flushed(os.path.join(temporary, "harvest.json"), dump_json(facts))
     durable.commit_directory(temporary, archive.harvest_directory(harvest_id))
     return Harvest(harvest_id, facts, tuple(receipts))
+
+
+def describe(
+    facts: Facts, *, store: Mapping[str, object], unreadable: Iterable[Mapping[str, str]] = ()
+) -> Callable[[str, list[Receipt]], dict[str, object]]:
+    """What harvest.json says of a bundle, for :func:`write_bundle`.
+
+    Args:
+        facts: the collecting system.
+        store: where the records are from: path, backend, parameters.
+        unreadable: names, and why.
+    """
+
+    def document(harvest_id: str, receipts: list[Receipt]) -> dict[str, object]:
+        return {
+            "schema": SCHEMA,
+            "id": harvest_id,
+            "time": utc(facts.wall_ns // 1_000_000_000),
+            "time_ns": facts.wall_ns,
+            "pstored": __version__,
+            "boot_id": facts.boot_id,
+            "machine_id": facts.machine_id,
+            "kernel": {"release": facts.kernel_release, "version": facts.kernel_version, "cmdline": facts.cmdline},
+            "uptime_s": facts.uptime_s,
+            "oops_count": facts.oops_count,
+            "tainted": facts.tainted,
+            "store": dict(store),
+            "records": [r._asdict() for r in receipts],
+            "unreadable": list(unreadable),
+        }
+
+    return document
 
 
 def _write_tar(

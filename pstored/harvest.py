@@ -15,12 +15,13 @@ goes on from there.
 """
 
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from pstored import __version__, durable
+from pstored import durable
 from pstored.archive import SCHEMA, Archive, Receipt, dump_json, utc
 from pstored.archive import Harvest as Bundle
-from pstored.bundle import read_back, write_bundle
+from pstored.bundle import describe, read_back, write_bundle
 from pstored.config import Config
 from pstored.erase import Eraser, Erasure, Outcome
 from pstored.errors import ArchiveError
@@ -196,31 +197,22 @@ class _Harvester:
             self.store,
             self.new,
             wall_ns=facts.wall_ns,
-            describe=lambda harvest_id, receipts: self._describe(harvest_id, facts, receipts),
+            describe=describe(facts, store=self._source(facts), unreadable=self._unreadables()),
             unreadable=self._unreadable,
         )
 
-    def _describe(self, harvest_id: str, facts: Facts, receipts: list[Receipt]) -> dict[str, object]:
+    def _source(self, facts: Facts) -> dict[str, object]:
         return {
-            "schema": SCHEMA,
-            "id": harvest_id,
-            "time": utc(facts.wall_ns // 1_000_000_000),
-            "time_ns": facts.wall_ns,
-            "pstored": __version__,
-            "boot_id": facts.boot_id,
-            "machine_id": facts.machine_id,
-            "kernel": {"release": facts.kernel_release, "version": facts.kernel_version, "cmdline": facts.cmdline},
-            "uptime_s": facts.uptime_s,
-            "oops_count": facts.oops_count,
-            "tainted": facts.tainted,
-            "store": {
-                "path": self.config.harvest.store,
-                "backend": facts.backend,
-                "parameters": self.host.pstore_parameters(),
-            },
-            "records": [r._asdict() for r in receipts],
-            "unreadable": [{"name": e.name, "why": e.why} for e in self.left if e.outcome is Outcome.UNREADABLE],
+            "path": self.config.harvest.store,
+            "backend": facts.backend,
+            "parameters": self.host.pstore_parameters(),
         }
+
+    def _unreadables(self) -> Iterator[dict[str, str]]:
+        """Asked for when the bundle is written: by then it is known what could not be read."""
+        for e in self.left:
+            if e.outcome is Outcome.UNREADABLE:
+                yield {"name": e.name, "why": e.why}
 
     # -- 4 and 5: erase
 

@@ -61,9 +61,10 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
         facts += [("machine", visible(kernel["hardware"]))]
     if crash["comm"] is not None:
         facts += [("task", f"{visible(crash['comm'])}, pid {crash['pid']}")]
-    dumps = [_dump(d) for d in crash["dumps"]] or ["none: this is told by other records"]
-    facts += [("dumps" if at == 0 else "", text) for at, text in enumerate(dumps)]
-    facts += [("records", _records(crash))]
+    if crash["severity"] != "reset":  # it left no record
+        dumps = [_dump(d) for d in crash["dumps"]] or ["none: this is told by other records"]
+        facts += [("dumps" if at == 0 else "", text) for at, text in enumerate(dumps)]
+        facts += [("records", _records(crash))]
     collected = crash["collected"]
     facts += [("collected", visible(f"{collected['time']} on boot {collected['boot_id'] or 'unknown'}"))]
     return facts
@@ -73,6 +74,7 @@ _ENDS = {
     "panic": "panic: the machine died of it",
     "oops": "oops: a task died of it; the machine may have lived on",
     "warning": "warning: nothing died of it",
+    "reset": "the machine stopped, or was stopped, without a word",
 }
 
 
@@ -112,8 +114,8 @@ def _excerpt(texts: dict[str, bytes]) -> list[str]:
             return [_line(line) for line in lines[-TAIL:]]
         before = [line for event in events[:-1] for line in _event_lines(lines, event, name, BEFORE)]
         return [*before, *([""] if before else []), *_event_lines(lines, events[-1], name, EXCERPT)]
-    mce = texts.get("mce.txt")
-    return [] if mce is None else [visible(line) for line in mce.decode(errors="backslashreplace").splitlines()]
+    plain = texts.get("mce.txt", texts.get("end.txt", b""))
+    return [f"  {visible(line)}".rstrip() for line in plain.decode(errors="backslashreplace").splitlines()]
 
 
 def _event_lines(lines: list[KmsgLine], event: Event, name: str, limit: int) -> list[str]:

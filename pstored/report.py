@@ -14,6 +14,7 @@ from pstored.dumps import Dump
 from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, build_time_s
 from pstored.oops import Event, Severity
+from pstored.parse.end import BootEnd
 from pstored.parse.record import Record
 from pstored.terminal import visible
 
@@ -158,7 +159,8 @@ def build(
         files: the texts beside the report.
     """
     notes: list[str] = []
-    kernel = _kernel(incident, notes)
+    end = None if incident.dumps else incident.end()
+    kernel = _kernel(incident, notes) if end is None else _kernel_of_end(end)
     time = _time(incident, kernel.banner, harvests[0], notes)
     records = sorted(incident.records(), key=lambda r: (r.type != "dmesg", r.type, r.name))
     for record in records:
@@ -176,9 +178,9 @@ def build(
         notes.append("machine_id: there is no /etc/machine-id")
     if harvests[0].get("boot_id") is None:
         notes.append("collected.boot_id: the collecting system did not say (/proc/sys/kernel/random/boot_id)")
-    if event.function is None:
+    if event.function is None and end is None:
         notes.append("function: the text names none, or none that matters for this kind")
-    if event.comm is None:
+    if event.comm is None and end is None:
         notes.append("comm, pid: the text names no task")
     if not backends:
         notes.append("backend: no record has a name that tells it")
@@ -253,8 +255,13 @@ def _record(record: Record, erased: dict[str, Any] | None) -> RecordReport:
         ecc=None if record.ecc is None else EccReport(**record.ecc._asdict()),
         erased=None if erased is None else erased.get("outcome") == "erased",
         outcome=None if erased is None else erased.get("outcome"),
-        why="the harvest ended before it was noted" if erased is None else erased.get("why"),
+        why=_why_unknown(record) if erased is None else erased.get("why"),
     )
+
+
+def _why_unknown(record: Record) -> str | None:
+    """Why it is not known what became of a record in the store; None for ours, which were never there."""
+    return None if record.end is not None else "the harvest ended before it was noted"
 
 
 def _kernel(incident: Incident, notes: list[str]) -> KernelReport:
@@ -271,11 +278,23 @@ def _kernel(incident: Incident, notes: list[str]) -> KernelReport:
     )
 
 
+def _kernel_of_end(end: BootEnd) -> KernelReport:
+    return KernelReport(release=end.kernel, banner=None, cmdline=None, hardware=None)
+
+
 def _time(incident: Incident, banner: str | None, harvest: dict[str, Any], notes: list[str]) -> TimeReport:
     uptime = _uptime_s(incident)
-    if uptime is None:
+    if uptime is None and incident.end() is None:
         notes.append("time.uptime_s: no line in the records has a timestamp")
     walls = [d.time_ns for d in incident.dumps if d.time_ns is not None and not d.is_shutdown]
+    end = incident.end()
+    if not walls and end is not None and end.wall is not None:
+        return TimeReport(
+            wall=_iso(int(end.wall * 1e9)),
+            uptime_s=end.uptime_s,
+            doubtful=True,
+            why="the last sign of life; when exactly it ended is not known",
+        )
     if not walls:
         return TimeReport(
             wall=None,

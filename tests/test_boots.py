@@ -7,22 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.boots import (
-    LOOK_AGAIN_S,
-    MAX_BOOTS,
-    Attribution,
-    Boot,
-    Confidence,
-    Method,
-    Question,
-    attribute,
-    format_ledger,
-    parse_ledger,
-    see_boot,
-    stamp_line,
-)
-from pstored.host import Facts
+from pstored.boots import Attribution, Confidence, Method, Question, attribute, stamp_line
 from pstored.incidents import Incident, group
+from pstored.ledger import Boot, format_ledger, parse_ledger
 from pstored.parse.kmsg import parse_kmsg
 from pstored.parse.record import decode_record
 
@@ -311,90 +298,6 @@ def test_without_its_stamp_the_collecting_boot_is_never_named(ledger: list[Boot]
 # -- the ledger's file
 
 
-def facts(boot_id: str | None = NOW, *, wall: float = T0 + 10.0, uptime: float | None = 10.0) -> Facts:
-    """What the running system says of itself."""
-    return Facts(
-        boot_id=boot_id,
-        machine_id=None,
-        kernel_release=KERNEL,
-        kernel_version=VERSION,
-        cmdline=None,
-        uptime_s=uptime,
-        wall_ns=int(wall * 1e9),
-        oops_count=0,
-        tainted=0,
-        backend=None,
-    )
-
-
-def test_the_running_boot_is_noted_once() -> None:
-    """First and last look; a look soon after the last is not worth two flushes."""
-    once = see_boot([], facts(), stamped=False)
-    assert once == [boot(NOW)]
-    soon = facts(wall=T0 + 10 + LOOK_AGAIN_S / 2, uptime=10 + LOOK_AGAIN_S / 2)
-    assert see_boot(once, soon, stamped=False) == once
-    later = facts(wall=T0 + 10 + LOOK_AGAIN_S, uptime=10 + LOOK_AGAIN_S)
-    assert see_boot(once, later, stamped=False) == [boot(NOW, last=10 + LOOK_AGAIN_S)]
-
-
-def test_a_stamp_is_noted_at_once_and_stays_noted() -> None:
-    """Whether a log would bear it decides attributions."""
-    stamped_now = see_boot(see_boot([], facts(), stamped=False), facts(), stamped=True)
-    assert stamped_now[0].stamped
-    assert see_boot(stamped_now, facts(wall=T0 + 9999.0, uptime=9999.0), stamped=False)[0].stamped
-
-
-def test_a_clock_that_was_set_is_noted() -> None:
-    """The clock jumped by years within a minute: both beginnings are known."""
-    once = see_boot([], facts(wall=10.0), stamped=False)
-    (seen,) = see_boot(once, facts(wall=T0 + 70.0, uptime=70.0), stamped=False)
-    assert seen.starts() == [0.0, T0]
-
-
-def test_without_a_boot_id_nothing_is_noted() -> None:
-    """No /proc."""
-    assert see_boot([boot(OLD)], facts(None), stamped=False) == [boot(OLD)]
-
-
-def test_the_ledger_keeps_the_newest_boots() -> None:
-    """A board that reboots every minute does not fill the disk."""
-    many = [boot(f"{n:08x}-1111-4111-8111-111111111111") for n in range(MAX_BOOTS)]
-    seen = see_boot(many, facts(), stamped=False)
-    assert len(seen) == MAX_BOOTS
-    assert seen[-1].boot_id == NOW
-    assert seen[0] == many[1]
-
-
-@given(
-    st.lists(
-        st.builds(
-            Boot,
-            boot_id=st.uuids().map(str),
-            kernel=st.none() | st.text(max_size=20),
-            version=st.none() | st.text(max_size=20),
-            first_wall=st.floats(0, 1e11),
-            first_uptime=st.none() | st.floats(0, 1e9),
-            last_wall=st.floats(0, 1e11),
-            last_uptime=st.none() | st.floats(0, 1e9),
-            stamped=st.booleans(),
-        ),
-        max_size=5,
-    )
-)
-def test_ledgers_round_trip(ledger: list[Boot]) -> None:
-    """What is written is read."""
-    assert parse_ledger(format_ledger(ledger)) == ledger
-
-
-@given(st.binary(max_size=300))
-def test_a_damaged_ledger_gives_what_is_whole_in_it(junk: bytes) -> None:
-    """A torn or strange line is left out; the others count."""
-    data = format_ledger([boot(OLD)]) + junk.replace(b"\n", b" ") + b"\n" + format_ledger([boot(NOW)])
-    found = parse_ledger(data)
-    assert found[0] == boot(OLD)
-    assert found[-1] == boot(NOW)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -416,12 +319,6 @@ def test_a_line_with_wrong_types_is_left_out_or_harmless(change: dict[str, objec
     assert all(isinstance(b.boot_id, str) for b in found)
     assert ask(dump(), ledger=tuple(found)).evidence
     assert ask(console(), ledger=tuple(found)).evidence
-
-
-def test_lines_of_a_later_version_are_read() -> None:
-    """Keys that this version does not know are nothing to it."""
-    line = json.loads(format_ledger([boot(CRASHED)])) | {"ended": "clean"}
-    assert parse_ledger(json.dumps(line).encode()) == [boot(CRASHED)]
 
 
 def test_the_stamp_line_is_marked_as_user_space() -> None:

@@ -100,12 +100,21 @@ def _parser() -> argparse.ArgumentParser:
     analyze = add("analyze", "collect", "find the crashes in what was harvested")
     analyze.add_argument("--all", action="store_true", help="do all harvests anew, e.g. with new extras")
     add("deliver", "collect", "give crashes to the sinks that do not have them yet")
-    add("stamp", "collect", "write the running boot's id into its kernel log, so that a crash can be told to be its")
+    stamp = add(
+        "stamp", "collect", "write the running boot's id into its kernel log, so that a crash can be told to be its"
+    )
+    stamp.add_argument(
+        "--end",
+        action="store_true",
+        help="note in the ledger that this boot ends in order, if the service manager is stopping the system; no stamp",
+    )
 
     listing = add("list", "show", "one line for each crash, oldest first")
     show = add("show", "show", "what happened: in one sentence, when, on which boot, and the kernel's own words")
     show.add_argument("crash", nargs="?", default="-1", metavar="ID", help=f"{ID_HELP} (default: -1)")
-    for command in (listing, show):
+    boots = add("boots", "boots", "the history of boots: when each began, how long it lived, how it ended, its crash")
+    boots.add_argument("-n", "--lines", type=int, default=0, metavar="N", help="the newest N boots only")
+    for command in (listing, show, boots):
         command.add_argument("--no-pager", action="store_true", help="do not page on a terminal")
     export = add("export", "archive", "one tar with everything about a crash", json=False)
     export.add_argument("crash", metavar="ID", help=ID_HELP)

@@ -11,11 +11,13 @@ from pstored.erase import Outcome
 from pstored.errors import ArchiveError, StoreError
 from pstored.harvest import NOTHING, Pass
 from pstored.harvest import harvest as do_harvest
+from pstored.host import Facts
 from pstored.terminal import some
 
 if TYPE_CHECKING:
     from pstored.analyze import Found
     from pstored.deliver import Delivery
+    from pstored.ledger import Look
 
 
 def _open(options: Namespace) -> Context:
@@ -100,13 +102,29 @@ def _find(
 ) -> "tuple[Found, list[dict[str, Any]]]":
     """Note the running boot, analyze, and give the crashes with what was found; the caller holds the archive's lock."""
     from pstored.analyze import analyze as do_analyze
-    from pstored.analyze import note_boot
+    from pstored.bootjournal import BootJournal
+    from pstored.history import History
+    from pstored.ledger import note_boot, read_ledger
+    from pstored.settle import settle
 
-    note_boot(context.archive, context.host.facts(), stamped=stamped)
-    found = do_analyze(context.archive, context.config, again=again, touched=touched)
+    archive, facts = context.archive, context.host.facts()
+    note_boot(archive, _look(context, facts, stamped=stamped))
+    found = do_analyze(archive, context.config, again=again, touched=touched)
+    if settle(History(archive, read_ledger(archive), BootJournal(context.host), facts.boot_id), facts):
+        found = found.and_then(do_analyze(archive, context.config))
     for failure in found.failures:
         warn(failure)
     return found, [context.archive.load_crash(i) for i in found.crashes]
+
+
+def _look(context: Context, facts: Facts, *, stamped: bool, closed: bool = False) -> "Look":
+    """The running boot as the ledger is to have it."""
+    from pstored.ledger import Look
+    from pstored.manager import closes_boots
+    from pstored.resetreason import reset_clues
+
+    closes = context.host.root == "/" and closes_boots()
+    return Look(facts, stamped=stamped, closes=closes, closed=closed, clues=lambda: reset_clues(context.host))
 
 
 def _status(done: Pass, crashes: list[dict[str, Any]], delivery: "Delivery") -> int:
@@ -154,15 +172,17 @@ def deliver(options: Namespace) -> int:
 
 def stamp(options: Namespace) -> int:
     """Mark the running boot, in its log and in the ledger."""
-    from pstored.analyze import note_boot
+    from pstored.ledger import note_boot
     from pstored.stamp import stamp as do_stamp
 
     context = _open(options)
+    if options.end:
+        return _close(context)
     devices = do_stamp(context.host, context.config.boots.stamp_prefix)
     facts = context.host.facts()
     try:
         with context.archive.lock():
-            note_boot(context.archive, facts, stamped=bool(devices))
+            note_boot(context.archive, _look(context, facts, stamped=bool(devices)))
     except ArchiveError as e:  # early at boot the archive may not be there yet: the line in the log is what counts
         warn(f"the boot is not in the ledger yet: {e}")
     if options.json:
@@ -172,6 +192,21 @@ def stamp(options: Namespace) -> int:
     else:
         warn("the boot is not stamped: neither /dev/kmsg nor /dev/pmsg0 takes the line")
     return 0 if devices else 1
+
+
+def _close(context: Context) -> int:
+    """Note that the running boot ends in order, if it does: what ``stamp --end`` is for."""
+    from pstored.ledger import note_boot
+    from pstored.manager import is_stopping
+
+    if not is_stopping():
+        print("the system is not being stopped: nothing to note")
+        return 0
+    facts = context.host.facts()
+    with context.archive.lock():
+        note_boot(context.archive, _look(context, facts, stamped=False, closed=True))
+    print(f"boot {facts.boot_id} ends in order")
+    return 0
 
 
 # -- output
