@@ -12,6 +12,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pstored import __version__, durable
@@ -102,6 +103,8 @@ def analyze(
         touched: harvests whose erased.json has changed: the crashes with records of theirs are written anew.
     """
     analyzer = _Analyzer(archive, config, journal)
+    if again:
+        analyzer.remember(s["id"] for s in archive.crash_summaries() if s["method"] == Method.JOURNAL)
     todo = archive.harvest_ids() if again else archive.unanalyzed()
     for harvest_id in todo:
         analyzer.take(harvest_id, again=again)
@@ -141,6 +144,7 @@ class _Analyzer:
         self.made: dict[str, _Crash] = {}  # in this run
         self._whole: set[str] = set()  # harvests whose records could be read
         self._bundles: dict[str, Bundle] = {}
+        self._said: dict[tuple[str, str], Attribution] = {}  # by the journal, of a harvest's record, by name
         self._earlier: list[_Crash] | None = None
 
     def take(self, harvest_id: str, *, again: bool) -> None:
@@ -229,32 +233,29 @@ class _Analyzer:
                 journal=self.journal,
             )
         )
-        if answer.method in PROOFS:
+        said = {a for r in incident.records() if (a := self._said.get((r.harvest_id, r.name))) is not None}
+        if answer.method in PROOFS or len(said) != 1:
             return answer
-        return self._remembered(incident) or answer
+        kept = said.pop()
+        return replace(kept, evidence=kept.evidence + tuple(incident.evidence))
 
-    def _remembered(self, incident: Incident) -> Attribution | None:
-        """What the journal said of these records in an earlier analysis: journals are rotated, and forget."""
-        records = {(r.harvest_id, r.name) for r in incident.records()}
-        harvests = {harvest_id for harvest_id, _ in records}
-        for summary in self.archive.crash_summaries():
-            if summary["method"] != Method.JOURNAL or harvests.isdisjoint(summary["harvests"]):
-                continue
+    def remember(self, crash_ids: Iterable[str]) -> None:
+        """Note what the journal said of these crashes before they are made anew: journals are rotated, and forget."""
+        for crash_id in crash_ids:
             try:
-                crash = self.archive.load_crash(summary["id"])
-                same = any((r["harvest_id"], r["name"]) in records for r in crash["records"])
+                crash = self.archive.load_crash(crash_id)
                 boot = crash["boot"]
-                evidence = boot["evidence"][0].removeprefix(FORGOTTEN)
-                if same:
-                    return Attribution(
-                        boot_id=boot["id"],
-                        method=Method.JOURNAL,
-                        confidence=Confidence(boot["confidence"]),
-                        evidence=(FORGOTTEN + evidence, *incident.evidence),
-                    )
-            except (ArchiveError, KeyError, TypeError, ValueError, IndexError) as e:
-                logger.warning("what the journal said of crash %s is lost: %s", summary["id"], e)
-        return None
+                if boot["method"] != Method.JOURNAL:
+                    continue
+                answer = Attribution(
+                    boot_id=boot["id"],
+                    method=Method.JOURNAL,
+                    confidence=Confidence(boot["confidence"]),
+                    evidence=(FORGOTTEN + boot["evidence"][0].removeprefix(FORGOTTEN),),
+                )
+                self._said.update({(r["harvest_id"], r["name"]): answer for r in crash["records"]})
+            except (ArchiveError, LookupError, TypeError, ValueError, AttributeError) as e:
+                logger.warning("what the journal said of crash %s is lost: %s", crash_id, e)
 
     # -- crashes
 
@@ -320,6 +321,7 @@ class _Analyzer:
             raise ArchiveError(f"crash {older.id} is no crash any more with the records of harvest {harvest_id}")
         grown = _holds_more(whole, before)
         revision = older.revision + 1 if grown else older.revision
+        self.remember([older.id])
         boot = self._attribute(whole, harvest_id)
         return self._write(whole, event, boot, crash_id=older.id, order=older.order, revision=revision, tell=grown)
 
@@ -388,6 +390,7 @@ class _Analyzer:
         whole = group_as_one(self._records_of(crash))
         event = find_crash(whole)
         if event is not None:
+            self.remember([crash.id])
             boot = self._attribute(whole, crash.harvests[-1])
             self._write(whole, event, boot, crash_id=crash.id, order=crash.order, revision=crash.revision, tell=False)
 
