@@ -12,12 +12,13 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pstored import __version__, durable
 from pstored.archive import SCHEMA, Archive, dump_json, join_id, seal
 from pstored.archive import Harvest as Bundle
-from pstored.boots import Attribution, Confidence, Method, Question, attribute
+from pstored.boots import Attribution, Confidence, KernelLines, Method, Question, attribute
 from pstored.config import Config
 from pstored.crash import find_crash, no_crash, texts
 from pstored.dumps import assemble
@@ -33,6 +34,10 @@ from pstored.report import FileReport, Report, build
 logger = logging.getLogger(__name__)
 RECENT = 10
 """So many of the newest crashes may still grow by a harvest whose boot is not named."""
+PROOFS = (Method.STAMP, Method.JOURNAL)
+"""Methods whose answer nothing else overrules."""
+FORGOTTEN = "found earlier, and no longer in the journal: "
+"""Stands before evidence that was kept of an earlier analysis."""
 
 
 class Found(NamedTuple):
@@ -54,16 +59,26 @@ class Found(NamedTuple):
 # -- harvests into crashes
 
 
-def analyze(archive: Archive, config: Config, *, again: bool = False, touched: Iterable[str] = ()) -> Found:
+def analyze(
+    archive: Archive,
+    config: Config,
+    *,
+    journal: KernelLines | None = None,
+    again: bool = False,
+    touched: Iterable[str] = (),
+) -> Found:
     """Take every harvest that has no analysis yet; the caller holds the archive's lock.
 
     Args:
         archive: where.
         config: for the stamp's prefix and the sinks.
+        journal: knows the kernel lines of earlier boots; None if it is not to be asked.
         again: do all harvests anew.
         touched: harvests whose erased.json has changed: the crashes with records of theirs are written anew.
     """
-    analyzer = _Analyzer(archive, config)
+    analyzer = _Analyzer(archive, config, journal)
+    if again:
+        analyzer.remember(s["id"] for s in archive.crash_summaries() if s["method"] == Method.JOURNAL)
     todo = archive.harvest_ids() if again else archive.unanalyzed()
     for harvest_id in todo:
         analyzer.take(harvest_id, again=again)
@@ -91,9 +106,10 @@ def _is_sure(boot: _Crash | Attribution) -> bool:
 
 
 class _Analyzer:
-    def __init__(self, archive: Archive, config: Config) -> None:
+    def __init__(self, archive: Archive, config: Config, journal: KernelLines | None) -> None:
         self.archive = archive
         self.config = config
+        self.journal = journal
         self.ledger = read_ledger(archive)
         self.outbox = Outbox(archive)
         self.changed: list[str] = []
@@ -102,6 +118,7 @@ class _Analyzer:
         self.made: dict[str, _Crash] = {}  # in this run
         self._whole: set[str] = set()  # harvests whose records could be read
         self._bundles: dict[str, Bundle] = {}
+        self._said: dict[tuple[str, str], Attribution] = {}  # by the journal, of a harvest's record, by name
         self._earlier: list[_Crash] | None = None
 
     def take(self, harvest_id: str, *, again: bool) -> None:
@@ -193,15 +210,39 @@ class _Analyzer:
         ids = [boot.boot_id for boot in self.ledger]
         # boots after the collecting one cannot be meant, and must not change the answer when all is done again
         known = self.ledger[: ids.index(collecting_boot) + 1] if collecting_boot in ids else self.ledger
-        return attribute(
+        answer = attribute(
             Question(
                 incident=incident,
                 ledger=tuple(known),
                 collecting_boot=collecting_boot,
                 started_ns=_started_ns(facts),
                 stamp_prefix=self.config.boots.stamp_prefix,
+                journal=self.journal,
             )
         )
+        said = {a for r in incident.records() if (a := self._said.get((r.harvest_id, r.name))) is not None}
+        if answer.method in PROOFS or len(said) != 1:
+            return answer
+        kept = said.pop()
+        return replace(kept, evidence=kept.evidence + tuple(incident.evidence))
+
+    def remember(self, crash_ids: Iterable[str]) -> None:
+        """Note what the journal said of these crashes before they are made anew: journals are rotated, and forget."""
+        for crash_id in crash_ids:
+            try:
+                crash = self.archive.load_crash(crash_id)
+                boot = crash["boot"]
+                if boot["method"] != Method.JOURNAL:
+                    continue
+                answer = Attribution(
+                    boot_id=boot["id"],
+                    method=Method.JOURNAL,
+                    confidence=Confidence(boot["confidence"]),
+                    evidence=(FORGOTTEN + boot["evidence"][0].removeprefix(FORGOTTEN),),
+                )
+                self._said.update({(r["harvest_id"], r["name"]): answer for r in crash["records"]})
+            except (ArchiveError, LookupError, TypeError, ValueError, AttributeError) as e:
+                logger.warning("what the journal said of crash %s is lost: %s", crash_id, e)
 
     # -- crashes
 
@@ -267,6 +308,7 @@ class _Analyzer:
             raise ArchiveError(f"crash {older.id} is no crash any more with the records of harvest {harvest_id}")
         grown = _holds_more(whole, before)
         revision = older.revision + 1 if grown else older.revision
+        self.remember([older.id])
         boot = self._attribute(whole, harvest_id)
         return self._write(whole, event, boot, crash_id=older.id, order=older.order, revision=revision, tell=grown)
 
@@ -335,6 +377,7 @@ class _Analyzer:
         whole = group_as_one(self._records_of(crash))
         event = find_crash(whole)
         if event is not None:
+            self.remember([crash.id])
             boot = self._attribute(whole, crash.harvests[-1])
             self._write(whole, event, boot, crash_id=crash.id, order=crash.order, revision=crash.revision, tell=False)
 
@@ -364,7 +407,7 @@ def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:
 
 
 def _without_twins(boots: list[Attribution]) -> list[Attribution]:
-    """What is proven to be of different boots cannot be of one: then neither is named, but by a stamp."""
+    """What seems to be of different boots cannot be of one: then neither is named, but by a stamp or the journal."""
     count = Counter(boot.boot_id for boot in boots)
     return [
         Attribution(
@@ -373,7 +416,7 @@ def _without_twins(boots: list[Attribution]) -> list[Attribution]:
             confidence=Confidence.NONE,
             evidence=(f"several crashes of different boots would be of boot {boot.boot_id}", *boot.evidence),
         )
-        if boot.boot_id is not None and boot.method is not Method.STAMP and count[boot.boot_id] > 1
+        if boot.boot_id is not None and boot.method not in PROOFS and count[boot.boot_id] > 1
         else boot
         for boot in boots
     ]

@@ -65,11 +65,6 @@ class BootJournal:
         self.looked_at = 0
         """Entries read so far, for all questions."""
         self._directories, self.problem = _find_directories(host)
-        if self._directories:
-            try:
-                from systemd import journal  # noqa: F401  # here, so that no child has to
-            except ImportError as e:
-                self._directories, self.problem = [], f"systemd-python is not installed: {e}"
 
     def boots(self, most: int = 100) -> list[JournalBoot]:
         """The newest *most* boots, oldest first.
@@ -116,6 +111,11 @@ class BootJournal:
     def _ask(self, question: "Callable[[_Journals], Answer]", nothing: Answer) -> Answer:
         """Put a question in a child; *nothing* is the answer if there is none."""
         if not self._directories:
+            return nothing
+        try:
+            from systemd import journal  # noqa: F401  # so that not every child has to
+        except ImportError as e:
+            self._directories, self.problem = [], f"the journal cannot be read without systemd-python: {e}"
             return nothing
         read_fd, write_fd = os.pipe()
         child = os.fork()

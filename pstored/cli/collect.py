@@ -109,9 +109,11 @@ def _find(
 
     archive, facts = context.archive, context.host.facts()
     note_boot(archive, _look(context, facts, stamped=stamped))
-    found = do_analyze(archive, context.config, again=again, touched=touched)
-    if settle(History(archive, read_ledger(archive), BootJournal(context.host), facts.boot_id), facts):
-        found = found.and_then(do_analyze(archive, context.config))
+    journal = BootJournal(context.host)
+    witness = journal if context.config.boots.journal else None
+    found = do_analyze(archive, context.config, journal=witness, again=again, touched=touched)
+    if settle(History(archive, read_ledger(archive), journal, facts.boot_id), facts):
+        found = found.and_then(do_analyze(archive, context.config, journal=witness))
     for failure in found.failures:
         warn(failure)
     return found, [context.archive.load_crash(i) for i in found.crashes]
