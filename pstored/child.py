@@ -8,7 +8,7 @@ import sys
 
 from pstored.errors import PstoredError
 
-KILL_AFTER_S = 10.0
+KILL_AFTER_S = 5.0
 """A run that was asked to end and has not is killed then; collecting is safe to be killed at any point."""
 _KILLS = (signal.SIGTERM, signal.SIGKILL)
 MAX_STATUS = 4096

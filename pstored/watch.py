@@ -126,12 +126,13 @@ class Watch:
         self._open(KernelLog.name, lambda: KernelLog(os.path.join(root, "dev/kmsg")))
         self._open(Uevents.name, Uevents)
         self._open(Mounts.name, Mounts)
+        self.has_kernel_log = any(isinstance(source, KernelLog) for source in self.sources.values())
         self.seen = look(root, self.settings.store)  # after the mounts are watched, and before the first run
 
     def loop(self) -> int:
         """Until SIGTERM; gives the exit status."""
         now = time.monotonic()
-        self.schedule.ask(now, "start", kernel_log=True, at_once=True)  # an oops may have come before us
+        self.schedule.ask(now, "start", kernel_log=self.has_kernel_log, at_once=True)  # an oops may have come before us
         self._start(now)
         tell("READY=1")
         while not self.stopping or self.run is not None:
@@ -176,7 +177,7 @@ class Watch:
             self.schedule.stir(now)
 
     def _ask(self, now: float, what: str) -> None:
-        self.schedule.ask(now, what, kernel_log=what == REPORT)
+        self.schedule.ask(now, what, kernel_log=what == REPORT and self.has_kernel_log)
         if what == REPORT:
             update_ms = read(self.root, "/sys/module/pstore/parameters/update_ms")  # -1: never
             if update_ms.isdigit():
