@@ -74,11 +74,6 @@ class Attribution:
     evidence: tuple[str, ...]
 
 
-def stamp_line(prefix: str, boot_id: str) -> bytes:
-    """What is written to /dev/kmsg and /dev/pmsg0: level notice, facility user, so that the kernel marks it as ours."""
-    return f"<13>{prefix}{boot_id}\n".encode()
-
-
 # -- attribution
 
 
@@ -278,10 +273,13 @@ def _fits(boot: Boot, start: float, uptime: float, kernel: str | None, dump: Dum
 
 def _lacks_stamp(boot: Boot, log: Log) -> bool:
     """Whether a log covers the time at which a boot was stamped, and bears no stamp: then it is not that boot's."""
-    if not boot.stamped or log.span is None or boot.first_uptime is None:
+    uptime, slack = boot.stamped_uptime, UPTIME_SLACK_S
+    if uptime is None:
+        uptime, slack = boot.first_uptime, START_SLACK_S
+    if not boot.stamped or log.span is None or uptime is None:
         return False
     first, last = log.span[0] / 1e9, log.span[1] / 1e9
-    return first < boot.first_uptime - START_SLACK_S and boot.first_uptime + START_SLACK_S < last
+    return first < uptime - slack and uptime + slack < last
 
 
 def _by_elimination(question: Question, reasons: list[str]) -> Attribution | None:

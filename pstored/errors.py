@@ -13,6 +13,8 @@
 Messages are lower-case, without a full stop, and name the thing and the place; ``hint`` says what to do next.
 """
 
+import sys
+
 
 class PstoredError(Exception):
     """The base: a message, and a hint on what to do next where there is one."""
@@ -61,3 +63,11 @@ class SinkError(PstoredError):
         super().__init__(message, hint=hint)
         self.retry = retry
         """Whether the same delivery can succeed later; otherwise it is refused for good."""
+
+
+def report(error: PstoredError) -> int:
+    """Tell whoever started the program what ended it; gives the exit status."""
+    print(f"error: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    return error.exit_status

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from pstored.archive import Archive
 from pstored.host import BOOT_ID, Facts
+from pstored.stamp import UNSTAMPED, Stamp
 
 NAME = "boots.jsonl"
 MAX_BOOTS = 1000
@@ -57,6 +58,8 @@ class Boot:
     last_uptime: float | None
     stamped: bool = False
     """Whether its kernel log bears our stamp."""
+    stamped_uptime: float | None = None
+    """Seconds since that boot began when it was stamped; the harvest does so before the first look."""
     closes: bool = False
     """Whether a unit of ours was there to note an orderly end: then a line without one did not end so."""
     closed: bool = False
@@ -121,7 +124,7 @@ class Look(NamedTuple):
     """One look at the running boot."""
 
     facts: Facts
-    stamped: bool = False
+    stamp: Stamp = UNSTAMPED
     closes: bool = False
     closed: bool = False
     clues: Callable[[], tuple[Clue, ...]] = tuple
@@ -144,7 +147,8 @@ def see_boot(ledger: list[Boot], look: Look) -> list[Boot]:
             first_uptime=facts.uptime_s,
             last_wall=wall,
             last_uptime=facts.uptime_s,
-            stamped=look.stamped,
+            stamped=bool(look.stamp.devices),
+            stamped_uptime=look.stamp.uptime_s,
             closes=look.closes,
             closed=look.closed,
             clues=look.clues(),
@@ -152,10 +156,11 @@ def see_boot(ledger: list[Boot], look: Look) -> list[Boot]:
         return [*ledger, new][-MAX_BOOTS:]
     seen = replace(
         known,
-        stamped=known.stamped or look.stamped,
         closes=known.closes or look.closes,
         closed=look.closed,  # a stop of the system that was called off is none
     )
+    if look.stamp.devices and not known.stamped:
+        seen = replace(seen, stamped=True, stamped_uptime=look.stamp.uptime_s)
     if seen == known and abs(wall - known.last_wall) < LOOK_AGAIN_S:
         return ledger
     seen = replace(seen, last_wall=wall, last_uptime=facts.uptime_s)

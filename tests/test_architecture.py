@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY, MakeRoot
 
 FLOORS: list[set[str]] = [
     {""},
-    {"errors", "steps", "config", "parse", "sinks", "terminal"},
+    {"errors", "steps", "config", "parse", "sinks", "terminal", "schedule", "wakeups"},
     {
         "parse.filename",
         "parse.ecc",
@@ -30,14 +30,14 @@ FLOORS: list[set[str]] = [
     {"parse.decompress", "parse.ftrace"},
     {"parse.record", "oops"},
     {"durable", "store", "host", "journald", "logs", "listing", "manager", "timeline"},
-    {"index", "bootjournal"},
-    {"archive", "efivars", "dumps", "sinks.journal"},
+    {"index", "bootjournal", "child"},
+    {"archive", "efivars", "dumps", "sinks.journal", "stamp"},
     {"bundle", "erase", "outbox", "incidents", "ledger"},
     {"boots", "crash", "quota", "render", "ends", "resetreason"},
-    {"report", "stamp", "history"},
-    {"harvest", "analyze", "deliver", "settle"},
+    {"report", "history"},
+    {"harvest", "analyze", "deliver", "settle", "watch"},
     {"cli.context"},
-    {"cli.collect", "cli.show", "cli.archive", "cli.settings", "cli.boots"},
+    {"cli.collect", "cli.show", "cli.archive", "cli.settings", "cli.boots", "cli.watch"},
     {"cli"},
     {"__main__"},
 ]

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.boots import SAMPLE, Attribution, Confidence, KernelLines, Method, Question, attribute, stamp_line
+from pstored.boots import SAMPLE, Attribution, Confidence, KernelLines, Method, Question, attribute
 from pstored.incidents import Incident, group
 from pstored.ledger import Boot, format_ledger, parse_ledger
-from pstored.parse.kmsg import parse_kmsg
 from pstored.parse.record import decode_record
 
 PREFIX = "pstored: boot "
@@ -31,6 +30,7 @@ def boot(
     kernel: str | None = KERNEL,
     version: str | None = VERSION,
     stamped: bool = False,
+    stamped_at: float | None = None,
 ) -> Boot:
     """A line of the ledger: looked at *first* and *last* seconds after it began."""
     return Boot(
@@ -42,6 +42,7 @@ def boot(
         last_wall=began + last,
         last_uptime=last,
         stamped=stamped,
+        stamped_uptime=stamped_at,
     )
 
 
@@ -405,6 +406,18 @@ def test_a_console_without_the_stamp_is_not_a_stamped_boots() -> None:
     assert answer.boot_id is None
 
 
+def test_a_console_that_begins_after_the_stamp_need_not_bear_it() -> None:
+    """The harvest stamps long before the first look into the ledger; a ring that has wrapped since has lost it."""
+    text = "".join(f"[{at:5d}.000007] line {at}\n" for at in range(20, 100, 5))
+    record = ("console-ramoops-0", text.encode() + b"[  100.000000] Kernel panic - not syncing: x\n", T0 + 130)
+    early = boot(OLD, T0, first=60.0, last=60.0, stamped=True, stamped_at=2.0)
+    late = boot(OLD, T0, first=60.0, last=60.0, stamped=True, stamped_at=60.0)
+    assert ask(record, ledger=(early, boot(NOW, T0 + 130))).boot_id == OLD
+    assert ask(record, ledger=(late, boot(NOW, T0 + 130))).boot_id is None
+    whole = console(text=f"[    0.000000] {BANNER}\n")
+    assert ask(whole, ledger=(early, boot(NOW, T0 + 130))).boot_id is None
+
+
 def test_a_dump_is_not_named_by_elimination() -> None:
     """Dumps stay in the store over many boots: only zones are the previous boot's."""
     assert unknown(ask(dump(), ledger=(boot(CRASHED, T0 - 7000), boot(NOW, T0 + 130))))
@@ -465,9 +478,3 @@ def test_a_line_with_wrong_types_is_left_out_or_harmless(change: dict[str, objec
     assert all(isinstance(b.boot_id, str) for b in found)
     assert ask(dump(), ledger=tuple(found)).evidence
     assert ask(console(), ledger=tuple(found)).evidence
-
-
-def test_the_stamp_line_is_marked_as_user_space() -> None:
-    """Facility user, so that a kernel line that quotes it is no stamp; at a level that consoles show."""
-    (line,) = parse_kmsg(stamp_line(PREFIX, NOW).replace(b">", b">[    1.000000] ", 1))
-    assert (line.facility, line.text) == (1, f"{PREFIX}{NOW}".encode())

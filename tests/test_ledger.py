@@ -19,6 +19,7 @@ from pstored.ledger import (
     parse_ledger,
     see_boot,
 )
+from pstored.stamp import Stamp
 from tests.test_boots import CRASHED, KERNEL, NOW, OLD, T0, VERSION, boot
 
 
@@ -50,9 +51,17 @@ def test_the_running_boot_is_noted_once() -> None:
 
 def test_a_stamp_is_noted_at_once_and_stays_noted() -> None:
     """Whether a log would bear it decides attributions."""
-    stamped_now = see_boot(see_boot([], Look(facts())), Look(facts(), stamped=True))
+    stamped_now = see_boot(see_boot([], Look(facts())), Look(facts(), stamp=Stamp(("/dev/kmsg",), 2.5)))
     assert stamped_now[0].stamped
     assert see_boot(stamped_now, Look(facts(wall=T0 + 9999.0, uptime=9999.0)))[0].stamped
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_the_time_of_the_stamp_is_noted(seen_before: bool) -> None:
+    """Whether the line is the boot's first or is brought up to date."""
+    before = see_boot([], Look(facts())) if seen_before else []
+    (noted,) = see_boot(before, Look(facts(), stamp=Stamp(("/dev/kmsg",), 2.5)))
+    assert (noted.stamped, noted.stamped_uptime) == (True, 2.5)
 
 
 def test_a_clock_that_was_set_is_noted() -> None:
@@ -88,6 +97,7 @@ def test_the_ledger_keeps_the_newest_boots() -> None:
             last_wall=st.floats(0, 1e11),
             last_uptime=st.none() | st.floats(0, 1e9),
             stamped=st.booleans(),
+            stamped_uptime=st.none() | st.floats(0, 1e9),
             closes=st.booleans(),
             closed=st.booleans(),
             clues=st.lists(st.builds(Clue, st.text(max_size=9), st.text(max_size=9), st.text(max_size=9))).map(tuple),

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pstored import __version__, steps
-from pstored.errors import PstoredError
+from pstored.errors import PstoredError, report
 
 EPILOG = """\
 exit status:
   0   done, or nothing to do
-  1   something is damaged, deferred or left in the store, or not found
+  1   something is damaged, deferred or left in the store, or not found; or another watch is running
   2   wrong usage
   73  the archive cannot be written or read; what is not whole in it stays in the store
   75  not delivered yet; kept for the next try
@@ -40,10 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         status: int = command(options)
         sys.stdout.flush()
     except PstoredError as e:
-        print(f"error: {e}", file=sys.stderr)
-        if e.hint:
-            print(f"hint: {e.hint}", file=sys.stderr)
-        return e.exit_status
+        return report(e)
     except BrokenPipeError:
         # `pstored list | head`: nobody reads on, and that is no error; keep the interpreter from flushing again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,7 +92,14 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help='print JSON, with a "schema" key')
         return command
 
-    add("collect", "collect", "harvest, analyze and deliver, once: what to run after a reboot")
+    collect = add("collect", "collect", "harvest, analyze and deliver, once: what to run after a reboot")
+    collect.add_argument(
+        "--status-fd", metavar="FD", type=int, help="at the end, write one line on how things stand to this descriptor"
+    )
+    collect.add_argument(
+        "--kernel-log", action="store_true", help="also take an oops that the running boot has survived from its log"
+    )
+    add("watch", "watch", "the daemon: sleep until records can have come, then collect", json=False)
     add("harvest", "collect", "take what is in the store into the archive, durably, then clear the store of it")
     analyze = add("analyze", "collect", "find the crashes in what was harvested")
     analyze.add_argument("--all", action="store_true", help="do all harvests anew, e.g. with new extras")

@@ -2,16 +2,20 @@
 """``collect`` and its stages: ``harvest``, ``analyze``, ``deliver``, ``stamp``."""
 
 import json
+import os
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pstored.cli.context import Context, warn
 from pstored.erase import Outcome
-from pstored.errors import ArchiveError, StoreError
+from pstored.errors import ArchiveError, PstoredError, StoreError
 from pstored.harvest import NOTHING, Pass
 from pstored.harvest import harvest as do_harvest
 from pstored.host import Facts
+from pstored.stamp import UNSTAMPED, Stamp
+from pstored.stamp import stamp as do_stamp
 from pstored.terminal import some
 
 if TYPE_CHECKING:
@@ -28,18 +32,36 @@ def _open(options: Namespace) -> Context:
 
 
 def collect(options: Namespace) -> int:
-    """All stages once.  A store that cannot be listed does not keep what is archived from being analyzed."""
+    """All stages once; whoever asked for it gets a line on how things stand then."""
     context = _open(options)
+    due: list[str] = []
+    try:
+        status = _collect(context, options, due)
+    except PstoredError as e:
+        _tell(context, options.status_fd, [*due, str(e)])
+        raise
+    _tell(context, options.status_fd, due)
+    return status
+
+
+def _collect(context: Context, options: Namespace, due: list[str]) -> int:
+    """Do it; what is still to be done is put into *due*.
+
+    A store that cannot be listed does not keep what is archived from being analyzed.
+    """
+    stamped = _stamp(context)
     store_error: StoreError | None = None
     try:
         done = _harvest(context)
     except StoreError as e:
         store_error, done = e, NOTHING
     try:
-        found, crashes, delivery = _rest(context, done)
+        found, crashes, delivery = _rest(context, done, stamped=stamped)
     except ArchiveError:
         _print_pass(context, done)  # it has been done, whatever comes after
+        due += _due(done)
         raise
+    due += _due(done, found, delivery)
     status = 1 if found.failures else _status(done, crashes, delivery)
     if options.json:
         _print_json(
@@ -63,6 +85,36 @@ def collect(options: Namespace) -> int:
     return status
 
 
+def _due(done: Pass, found: "Found | None" = None, delivery: "Delivery | None" = None) -> list[str]:
+    """What is left to be done after a run, in words."""
+    left = Counter(str(e.outcome) for e in done.erasures if e.is_trouble())
+    waiting = Counter(e.sink for e in delivery.pending if not e.refused) if delivery is not None else Counter()
+    due = [f"{n} record{'s' * (n != 1)} in the store: {outcome}" for outcome, n in sorted(left.items())]
+    due += [f"{n} to be delivered: {sink}" for sink, n in sorted(waiting.items())]
+    return due + ([f"{n} not analyzed"] if found is not None and (n := len(found.failures)) else [])
+
+
+def _tell(context: Context, status_fd: int | None, due: list[str]) -> None:
+    """Write how things stand to the descriptor, for the daemon."""
+    if status_fd is None:
+        return
+    from pstored.listing import status_line
+
+    try:
+        line = status_line(context.archive.crash_summaries(), due)
+    except ArchiveError as e:
+        line = str(e)
+    try:
+        os.write(status_fd, line.encode(errors="backslashreplace") + b"\n")
+    except OSError as e:
+        warn(f"cannot write the status to descriptor {status_fd}: {e.strerror}")
+
+
+def _stamp(context: Context) -> Stamp:
+    """Mark the running boot before anything that may fail, or take long."""
+    return do_stamp(context.host, context.config.boots.stamp_prefix)
+
+
 def _harvest(context: Context) -> Pass:
     """Harvest; if the archive has no room, make it keep its limits, and try once more."""
     try:
@@ -83,12 +135,10 @@ def _make_room(context: Context) -> bool:
         return False
 
 
-def _rest(context: Context, done: Pass) -> "tuple[Found, list[dict[str, Any]], Delivery]":
+def _rest(context: Context, done: Pass, *, stamped: Stamp) -> "tuple[Found, list[dict[str, Any]], Delivery]":
     from pstored.deliver import deliver as do_deliver
     from pstored.quota import prune
-    from pstored.stamp import stamp as do_stamp
 
-    stamped = bool(do_stamp(context.host, context.config.boots.stamp_prefix))
     with context.archive.lock():
         found, crashes = _find(context, stamped=stamped, touched=done.touched)
         delivery = do_deliver(context.archive, context.config)
@@ -98,7 +148,7 @@ def _rest(context: Context, done: Pass) -> "tuple[Found, list[dict[str, Any]], D
 
 
 def _find(
-    context: Context, *, stamped: bool = False, again: bool = False, touched: Iterable[str] = ()
+    context: Context, *, stamped: Stamp = UNSTAMPED, again: bool = False, touched: Iterable[str] = ()
 ) -> "tuple[Found, list[dict[str, Any]]]":
     """Note the running boot, analyze, and give the crashes with what was found; the caller holds the archive's lock."""
     from pstored.analyze import analyze as do_analyze
@@ -108,7 +158,7 @@ def _find(
     from pstored.settle import settle
 
     archive, facts = context.archive, context.host.facts()
-    note_boot(archive, _look(context, facts, stamped=stamped))
+    note_boot(archive, _look(context, facts, stamp=stamped))
     journal = BootJournal(context.host)
     witness = journal if context.config.boots.journal else None
     found = do_analyze(archive, context.config, journal=witness, again=again, touched=touched)
@@ -119,14 +169,14 @@ def _find(
     return found, [context.archive.load_crash(i) for i in found.crashes]
 
 
-def _look(context: Context, facts: Facts, *, stamped: bool, closed: bool = False) -> "Look":
+def _look(context: Context, facts: Facts, *, stamp: Stamp = UNSTAMPED, closed: bool = False) -> "Look":
     """The running boot as the ledger is to have it."""
     from pstored.ledger import Look
     from pstored.manager import closes_boots
     from pstored.resetreason import reset_clues
 
     closes = context.host.root == "/" and closes_boots()
-    return Look(facts, stamped=stamped, closes=closes, closed=closed, clues=lambda: reset_clues(context.host))
+    return Look(facts, stamp=stamp, closes=closes, closed=closed, clues=lambda: reset_clues(context.host))
 
 
 def _status(done: Pass, crashes: list[dict[str, Any]], delivery: "Delivery") -> int:
@@ -138,6 +188,7 @@ def _status(done: Pass, crashes: list[dict[str, Any]], delivery: "Delivery") -> 
 def harvest(options: Namespace) -> int:
     """The first stage alone: what runs early at boot."""
     context = _open(options)
+    _stamp(context)
     done = do_harvest(context.host, context.config)
     if options.json:
         _print_json({"schema": 1, "harvest": _pass_facts(done)})
@@ -175,20 +226,20 @@ def deliver(options: Namespace) -> int:
 def stamp(options: Namespace) -> int:
     """Mark the running boot, in its log and in the ledger."""
     from pstored.ledger import note_boot
-    from pstored.stamp import stamp as do_stamp
 
     context = _open(options)
     if options.end:
         return _close(context)
-    devices = do_stamp(context.host, context.config.boots.stamp_prefix)
+    stamped = _stamp(context)
+    devices = stamped.devices
     facts = context.host.facts()
     try:
         with context.archive.lock():
-            note_boot(context.archive, _look(context, facts, stamped=bool(devices)))
+            note_boot(context.archive, _look(context, facts, stamp=stamped))
     except ArchiveError as e:  # early at boot the archive may not be there yet: the line in the log is what counts
         warn(f"the boot is not in the ledger yet: {e}")
     if options.json:
-        _print_json({"schema": 1, "boot_id": facts.boot_id, "devices": devices})
+        _print_json({"schema": 1, "boot_id": facts.boot_id, "devices": list(devices)})
     elif devices:
         print(f"boot {facts.boot_id} is stamped in {' and '.join(devices)}")
     else:
@@ -206,7 +257,7 @@ def _close(context: Context) -> int:
         return 0
     facts = context.host.facts()
     with context.archive.lock():
-        note_boot(context.archive, _look(context, facts, stamped=False, closed=True))
+        note_boot(context.archive, _look(context, facts, closed=True))
     print(f"boot {facts.boot_id} ends in order")
     return 0
 
