@@ -176,6 +176,29 @@ def read_back(archive: Archive, bundle: Harvest) -> None:
         )
 
 
+class Earlier:
+    """The harvests that are there already, each read back once: what one still has need not be archived again."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._bundles: dict[str, Harvest | None] = {}
+        self.warnings: list[str] = []
+        """What does not read back."""
+
+    def receipts(self, harvest_id: str, key: str) -> list[Receipt]:
+        """Those of the records with this key; none if the harvest is damaged: what there is of it is archived anew."""
+        if harvest_id not in self._bundles:
+            self._bundles[harvest_id] = None
+            try:
+                bundle = self._archive.load_harvest(harvest_id)
+                read_back(self._archive, bundle)
+                self._bundles[harvest_id] = bundle
+            except ArchiveError as e:
+                self.warnings.append(f"{e}; what is still there of it is archived anew")
+        found = self._bundles[harvest_id]
+        return [] if found is None else [r for r in found.receipts if r.key == key]
+
+
 def _header(info: tarfile.TarInfo) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 

@@ -66,7 +66,9 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
         facts += [("dumps" if at == 0 else "", text) for at, text in enumerate(dumps)]
         facts += [("records", _records(crash))]
     collected = crash["collected"]
-    facts += [("collected", visible(f"{collected['time']} on boot {collected['boot_id'] or 'unknown'}"))]
+    source = collected.get("imported_from")
+    where = f"on boot {collected['boot_id'] or 'unknown'}" if source is None else f"from {source}"
+    facts += [("collected", visible(f"{collected['time']} {where}"))]
     return facts
 
 
@@ -92,7 +94,10 @@ def _records(crash: dict[str, Any]) -> str:
     records = crash["records"]
     erased = sum(r["erased"] is True for r in records)
     live = sum(r["outcome"] == "live" for r in records)
-    text = f"{len(records)} from {visible(crash['backend'] or '?')}: {erased} erased from the store"
+    imported = sum(r["outcome"] == "imported" for r in records)
+    text = f"{len(records)} from {visible(crash['backend'] or '?')}: "
+    text += f"{imported} imported" if imported else ""
+    text += "" if imported == len(records) else f"{', ' if imported else ''}{erased} erased from the store"
     text += f", {live} left because they are in use" if live else ""
     packed = sorted({r["compression"] for r in records if r["compression"]})
     if packed:
@@ -150,7 +155,7 @@ def _doubts(crash: dict[str, Any]) -> list[str]:
         found += [f"{name}: {d}" for d in dump["damage"]]
     left: dict[str, list[str]] = {}
     for record in crash["records"]:
-        if record["outcome"] not in ("erased", "live") and record["why"]:
+        if record["outcome"] not in ("erased", "live", "imported") and record["why"]:
             left.setdefault(record["why"], []).append(record["name"])
     found += [f"perhaps still in the store: {some(names)}: {why}" for why, names in left.items()]
     return found

@@ -36,6 +36,7 @@ class CollectedReport(_Model):
     """The collection."""
 
     boot_id: str | None = Field(description="the boot that collected")
+    imported_from: str | None = Field(description="where another program had put the records; null: from the store")
     time: str | None = Field(description="UTC, ISO 8601, by the collecting boot's clock")
     harvest_id: str = Field(description="the harvest that brought the first of this crash")
     harvests: list[str] = Field(description="all harvests with records of this crash")
@@ -90,7 +91,9 @@ class RecordReport(_Model):
     compression: str | None = Field(description="the algorithm, if the record had to be unpacked")
     ecc: EccReport | None
     erased: bool | None = Field(description="whether it was erased from the store; null if that is not known")
-    outcome: str | None = Field(description="erased, live, kept, deferred, changed, failed, unreadable or vanished")
+    outcome: str | None = Field(
+        description="erased, live, kept, deferred, changed, failed, unreadable, vanished; or imported"
+    )
     why: str | None = Field(description="why, or why not")
 
 
@@ -174,9 +177,14 @@ def build(
     dumps = [_dump(d) for d in incident.dumps]
     complete = all(d.complete for d in dumps) and not any(r.damage for r in records)
     title = _one_line(event.title)
+    sources = {h["id"]: _imported_from(h) for h in harvests}
+    source = sources[harvests[0]["id"]]
     if harvests[0].get("machine_id") is None:
-        notes.append("machine_id: there is no /etc/machine-id")
-    if harvests[0].get("boot_id") is None:
+        why = "there is no /etc/machine-id" if source is None else f"{source} does not say"
+        notes.append(f"machine_id: {why}")
+    if source is not None:
+        notes.append(f"collected.boot_id: imported from {source}, which does not say in which boot it was put there")
+    elif harvests[0].get("boot_id") is None:
         notes.append("collected.boot_id: the collecting system did not say (/proc/sys/kernel/random/boot_id)")
     if event.function is None and end is None:
         notes.append("function: the text names none, or none that matters for this kind")
@@ -214,6 +222,7 @@ def build(
         boot=BootReport(id=boot.boot_id, method=boot.method, confidence=boot.confidence, evidence=list(boot.evidence)),
         collected=CollectedReport(
             boot_id=harvests[0].get("boot_id"),
+            imported_from=source,
             time=harvests[0].get("time"),
             harvest_id=harvests[0]["id"],
             harvests=[h["id"] for h in harvests],
@@ -223,7 +232,7 @@ def build(
         machine_id=harvests[0].get("machine_id"),
         backend=backends[0] if backends else None,
         dumps=dumps,
-        records=[_record(r, erased.get((r.harvest_id, r.name))) for r in records],
+        records=[_record(r, erased.get((r.harvest_id, r.name)), sources.get(r.harvest_id)) for r in records],
         files=files,
         complete=complete,
         notes=notes,
@@ -244,7 +253,15 @@ def _dump(dump: Dump) -> DumpReport:
     )
 
 
-def _record(record: Record, erased: dict[str, Any] | None) -> RecordReport:
+def _imported_from(harvest: dict[str, Any]) -> str | None:
+    """The directory that an import was from; None for a harvest of the store."""
+    store = harvest.get("store")
+    return str(store.get("path")) if isinstance(store, dict) and store.get("kind") else None
+
+
+def _record(record: Record, erased: dict[str, Any] | None, source: str | None) -> RecordReport:
+    if erased is None and source is not None:
+        erased = {"outcome": "imported", "why": f"from {source}: another program had taken it from the store"}
     return RecordReport(
         name=record.name,
         type=record.type,
@@ -253,7 +270,7 @@ def _record(record: Record, erased: dict[str, Any] | None) -> RecordReport:
         harvest_id=record.harvest_id,
         compression=record.compression,
         ecc=None if record.ecc is None else EccReport(**record.ecc._asdict()),
-        erased=None if erased is None else erased.get("outcome") == "erased",
+        erased=None if erased is None or erased.get("outcome") == "imported" else erased.get("outcome") == "erased",
         outcome=None if erased is None else erased.get("outcome"),
         why=_why_unknown(record) if erased is None else erased.get("why"),
     )

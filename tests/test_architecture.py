@@ -35,7 +35,7 @@ FLOORS: list[set[str]] = [
     {"bundle", "erase", "outbox", "incidents", "ledger"},
     {"boots", "crash", "quota", "render", "ends", "resetreason"},
     {"report", "history"},
-    {"harvest", "analyze", "deliver", "settle", "watch"},
+    {"harvest", "imports", "analyze", "deliver", "settle", "watch"},
     {"cli.context"},
     {"cli.collect", "cli.show", "cli.archive", "cli.settings", "cli.boots", "cli.watch"},
     {"cli"},
@@ -165,7 +165,13 @@ def test_the_harvest_imports_no_parser_no_pydantic_no_network() -> None:
     modules = loaded("import pstored.harvest")
     assert modules & HEAVY == set()
     assert parsers(modules) == {"filename", "ecc"}
-    assert {"pstored.analyze", "pstored.report", "pstored.deliver", "pstored.oops"} & modules == set()
+    assert {
+        "pstored.imports",
+        "pstored.analyze",
+        "pstored.report",
+        "pstored.deliver",
+        "pstored.oops",
+    } & modules == set()
 
 
 def test_running_the_harvest_imports_no_more(root: MakeRoot) -> None:

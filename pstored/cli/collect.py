@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``collect`` and its stages: ``harvest``, ``analyze``, ``deliver``, ``stamp``."""
+"""``collect`` and its stages: ``harvest``, ``import``, ``analyze``, ``deliver``; and ``stamp``."""
 
 import json
 import os
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pstored.cli.context import Context, warn
 from pstored.erase import Outcome
@@ -16,12 +16,15 @@ from pstored.harvest import harvest as do_harvest
 from pstored.host import Facts
 from pstored.stamp import UNSTAMPED, Stamp
 from pstored.stamp import stamp as do_stamp
-from pstored.terminal import some
+from pstored.terminal import some, visible
 
 if TYPE_CHECKING:
     from pstored.analyze import Found
     from pstored.deliver import Delivery
+    from pstored.imports import Import
     from pstored.ledger import Look
+
+T = TypeVar("T")
 
 
 def _open(options: Namespace) -> Context:
@@ -50,11 +53,16 @@ def _collect(context: Context, options: Namespace, due: list[str]) -> int:
     A store that cannot be listed does not keep what is archived from being analyzed.
     """
     stamped = _stamp(context)
-    store_error: StoreError | None = None
+    done, imported = NOTHING, None
+    trouble: PstoredError | None = None
     try:
-        done = _harvest(context)
+        done = _with_room(context, lambda: do_harvest(context.host, context.config))
     except StoreError as e:
-        store_error, done = e, NOTHING
+        trouble = e
+    try:
+        imported = _with_room(context, lambda: _import(context))
+    except PstoredError as e:  # what was harvested is to be told all the same
+        trouble = trouble or e
     try:
         found, crashes, delivery = _rest(context, done, stamped=stamped)
     except ArchiveError:
@@ -62,12 +70,13 @@ def _collect(context: Context, options: Namespace, due: list[str]) -> int:
         due += _due(done)
         raise
     due += _due(done, found, delivery)
-    status = 1 if found.failures else _status(done, crashes, delivery)
+    status = 1 if found.failures or (imported and imported.problems) else _status(done, crashes, delivery)
     if options.json:
         _print_json(
             {
                 "schema": 1,
                 "harvest": _pass_facts(done),
+                "import": _import_facts(imported),
                 "crashes": crashes,
                 "notes": list(found.notes),
                 "delivery": _delivery_facts(delivery),
@@ -75,13 +84,15 @@ def _collect(context: Context, options: Namespace, due: list[str]) -> int:
         )
     else:
         _print_pass(context, done)
+        if imported is not None and (imported.archived or imported.problems):
+            _print_import(imported)
         _print_found(found, crashes)
         _print_delivery(delivery)
         if crashes:
             root = "" if options.root == "/" else f"--root {options.root} "
             print(f"see: pstored {root}show {crashes[-1]['id'].split('-')[1][:6]}")
-    if store_error is not None:
-        raise store_error
+    if trouble is not None:
+        raise trouble
     return status
 
 
@@ -115,14 +126,20 @@ def _stamp(context: Context) -> Stamp:
     return do_stamp(context.host, context.config.boots.stamp_prefix)
 
 
-def _harvest(context: Context) -> Pass:
-    """Harvest; if the archive has no room, make it keep its limits, and try once more."""
+def _with_room(context: Context, stage: Callable[[], T]) -> T:
+    """Do a stage; if the archive has no room, make it keep its limits, and try once more."""
     try:
-        return do_harvest(context.host, context.config)
+        return stage()
     except ArchiveError:
         if not _make_room(context):
             raise
-        return do_harvest(context.host, context.config)
+        return stage()
+
+
+def _import(context: Context, path: str | None = None) -> "Import | None":
+    from pstored.imports import import_systemd_pstore
+
+    return import_systemd_pstore(context.host, context.config, path)
 
 
 def _make_room(context: Context) -> bool:
@@ -195,6 +212,24 @@ def harvest(options: Namespace) -> int:
     else:
         _print_pass(context, done)
     return done.exit_status()
+
+
+def import_(options: Namespace) -> int:
+    """What another program took from the store, into the archive; then the second stage."""
+    context = _open(options)
+    imported = _with_room(context, lambda: _import(context, options.path))
+    with context.archive.lock():
+        found, crashes = _find(context)
+    if options.json:
+        document = {"schema": 1, "import": _import_facts(imported), "crashes": crashes, "notes": list(found.notes)}
+        _print_json(document)
+    else:
+        if imported is None:
+            print("nothing to import")
+        else:
+            _print_import(imported)
+        _print_found(found, crashes)
+    return int(bool(found.failures or (imported and imported.problems)))
 
 
 def analyze(options: Namespace) -> int:
@@ -279,6 +314,12 @@ def _pass_facts(done: Pass) -> dict[str, Any]:
     }
 
 
+def _import_facts(imported: "Import | None") -> dict[str, Any] | None:
+    if imported is None:
+        return None
+    return imported._asdict() | {"archived": [r.name for r in imported.archived]}
+
+
 def _delivery_facts(delivery: "Delivery") -> dict[str, Any]:
     return {
         "delivered": [{"sink": e.sink, "crash": e.crash_id} for e in delivery.delivered],
@@ -307,6 +348,16 @@ def _print_pass(context: Context, done: Pass) -> None:
             reasons.setdefault((e.outcome, e.why), []).append(e.name)
     for (outcome, why), names in reasons.items():
         warn(f"{outcome}: {some(names)}: {why}")
+
+
+def _print_import(imported: "Import") -> None:
+    new = len(imported.archived)
+    what = f"{new} new record{'s' * (new != 1)} imported" if new else "nothing new"
+    print(f"{visible(imported.path)}: {what}" + (f", {imported.known} archived before" if imported.known else ""))
+    for note in imported.notes:
+        print(note)
+    for problem in imported.problems:
+        warn(problem)
 
 
 def _print_found(found: "Found", crashes: list[dict[str, Any]]) -> None:
