@@ -17,7 +17,10 @@ import pytest
 from fake_pstore import capture
 from fake_pstore.host import MACHINE_ID
 from pstored import bootjournal
+from pstored.analyze import analyze
+from pstored.archive import Archive
 from pstored.bootjournal import MAX_ENTRIES, BootJournal, JournalBoot
+from pstored.config import Config
 from pstored.host import Host
 from tests.conftest import MakeRoot, Pstored, Root, forked, require
 from tests.journalfiles import Entry, kernel_entries, write_journal
@@ -199,12 +202,13 @@ def test_a_boot_whose_clock_was_set_is_one_boot(tmp_path: Path) -> None:
 
 
 def test_a_boot_in_the_volatile_and_in_the_persistent_journal_is_one(tmp_path: Path) -> None:
-    """/run/log/journal holds what was not flushed to /var."""
-    write(tmp_path, (A, log(1)[:30], YEAR_2026))
+    """/run/log/journal holds what was not flushed to /var; the clock was set back in between."""
+    write(tmp_path, (A, log(1)[:30], YEAR_2037))
     write_journal(tmp_path / f"run/log/journal/{MACHINE_ID}", kernel_entries(A, log(1)[30:], began_us=YEAR_2026))
     journal = journal_of(tmp_path)
     (boot,) = journal.boots()
     assert (boot.first_monotonic_us, boot.last_monotonic_us) == (log(1)[0][0] // 1000, log(1)[-1][0] // 1000)
+    assert boot.last_wall_us == YEAR_2026 + boot.last_monotonic_us
     assert journal.boots_with(log(1)) == {A: 60}
     assert [e["MESSAGE"] for e in journal.last_entries(A, 40)] == [text.decode() for _, text in log(1)[20:]]
 
@@ -342,6 +346,7 @@ class _Shrinking(BootJournal):
 
 def test_a_file_that_shrinks_kills_only_the_child(tmp_path: Path) -> None:
     """As a bad sector does: SIGBUS.  It is said, and not tried again."""
+    write(tmp_path, (A, log(1), YEAR_2026), name="user-1000.journal")
     file = write(tmp_path, (A, log(1), YEAR_2026))
     journal = _Shrinking(Host(str(tmp_path)))
     journal.file = file
@@ -530,6 +535,22 @@ def test_what_the_journal_has_forgotten_stays_known(two_boots: tuple[Root, dict[
         assert boots_of(pstored, made, "analyze", "--all") == NAMED
     after = pstored("show", "--json", root=made).json["boot"]["evidence"]
     assert after == [f"found earlier, and no longer in the journal: {before[0]}", *before[1:]]
+
+
+def test_a_crash_that_is_brought_up_to_date_keeps_its_boot(
+    two_boots: tuple[Root, dict[str, Lines]], pstored: Pstored
+) -> None:
+    """Its records are erased later, when the journal has forgotten its boot: crash.json is written anew."""
+    made, lines = two_boots
+    write(made.path, *((boot_id, lost(lines[boot_id]), YEAR_2026) for boot_id in (OLD, NEW)))
+    assert boots_of(pstored, made) == NAMED
+    shutil.rmtree(made.path / JOURNAL)
+    archive = Archive(str(made.archive))
+    with archive.lock():
+        analyze(archive, Config(), touched=archive.harvest_ids())
+    boot = pstored("show", "--json", root=made).json["boot"]
+    assert (boot["id"], boot["method"], boot["confidence"]) == NAMED[1]
+    assert boot["evidence"][0].startswith("found earlier")
 
 
 def test_what_the_journal_learns_later_is_found_by_doing_all_again(
