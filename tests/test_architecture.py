@@ -193,6 +193,15 @@ def test_list_and_show_import_no_pydantic(root: MakeRoot) -> None:
     assert loaded(RUN, "--root", str(made.path), "show") & HEAVY == set()
 
 
+def test_the_daemon_imports_next_to_nothing() -> None:
+    """It stays in memory for as long as the machine runs; pyudev and systemd come on top of this."""
+    modules = loaded("import pstored.watch")
+    assert modules & HEAVY == set()
+    assert modules & {"typing", "dataclasses", "logging", "argparse", "tomllib", "socket", "subprocess"} == set()
+    ours = {name for name in modules if name.startswith("pstored.")}
+    assert ours == {f"pstored.{name}" for name in ("watch", "child", "errors", "schedule", "wakeups")}
+
+
 def test_a_collect_without_packed_records_loads_no_extra(root: MakeRoot) -> None:
     """The extras are imported only where a record needs them."""
     made = root("lab-erst")

@@ -7,6 +7,7 @@ holds the archive's lock.
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import signal
@@ -27,6 +28,7 @@ PATIENCE_S = 60
 """For what must come; a busy machine takes longer, and nothing is concluded from how long."""
 OOPS = b"1,339,5140900,-;BUG: kernel NULL pointer dereference, address: 0000000000000008\n"
 LINE = b"6,340,5140901,-;NET: Registered PF_INET protocol family\n"
+NUMBERS = itertools.count()
 
 
 class Daemon:
@@ -34,11 +36,12 @@ class Daemon:
 
     def __init__(self, root: Root, *, before: tuple[str, ...] = (), env: Mapping[str, str] | None = None) -> None:
         self.root = root
-        address = root.path.parent / f"{root.path.name}.notify"
+        name = f"{root.path.name}-{next(NUMBERS)}"
+        address = root.path.parent / f"{name}.notify"
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(address))
         self.told: list[str] = []
-        self.output = root.path.parent / f"{root.path.name}.output"
+        self.output = root.path.parent / f"{name}.output"
         command = [*before, sys.executable, "-m", "pstored", "--root", str(root.path), "watch"]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "NOTIFY_SOCKET": str(address), **(env or {})}
         with self.output.open("wb") as f:
@@ -223,7 +226,7 @@ def test_a_second_one_is_refused(root: MakeRoot, start: Start, pstored: Pstored)
     assert f"another pstored watch is running: process {daemon.process.pid} holds" in refused.stderr
     daemon.process.kill()
     daemon.process.wait()
-    third = start(root())
+    third = start(made)
     third.wait_for("READY=1")
     assert third.end() == 0
 
