@@ -167,9 +167,8 @@ class Watch:
                 reasons = source.drain()
             except OSError as e:
                 say(f"{source.name} can no longer be watched: {e}; the rest is", warning=True)
-                self.epoll.unregister(fd)
                 del self.sources[fd]
-                source.close()
+                source.close()  # which takes it out of the epoll, too
                 continue
             for what in reasons:
                 self._ask(now, what)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from pstored.schedule import SETTLE_MAX_S
 from tests.conftest import BOOT_ID, REPOSITORY, MakeRoot, Pstored, Root, can_mount, require
 from tests.test_wakeups import bound_device
 
@@ -323,6 +324,20 @@ def test_an_oops_of_the_running_boot_is_one_run(root: MakeRoot, start: Start) ->
     assert daemon.runs() == ["start", "a report in the kernel's log"]
 
 
+def test_a_report_is_waited_for_to_its_end(root: MakeRoot, start: Start) -> None:
+    """As long as lines come, the run waits, up to some seconds."""
+    made = root()
+    pen = kmsg(made)
+    daemon = start(made)
+    daemon.wait_for_end_of_run()
+    began = time.monotonic()
+    os.write(pen, OOPS)
+    while len(daemon.runs()) == 1:
+        os.write(pen, LINE)
+        time.sleep(0.05)
+    assert time.monotonic() - began >= SETTLE_MAX_S
+
+
 def test_an_oops_before_its_start_is_looked_for(root: MakeRoot, start: Start) -> None:
     """The first run has the kernel's log, too, if there is one to be read."""
     made = root()
@@ -445,6 +460,8 @@ def test_a_kernel_log_that_ends_is_closed(root: MakeRoot, start: Start) -> None:
     daemon.wait_for("READY=1")
     daemon.wait_for_end_of_run()
     assert daemon.said().count("the kernel's log can no longer be watched") == 1
+    descriptors = [os.readlink(link) for link in Path(f"/proc/{daemon.process.pid}/fd").iterdir()]
+    assert not [path for path in descriptors if "kmsg" in path]
     assert daemon.end() == 0
 
 
@@ -542,12 +559,15 @@ def test_a_daemon_that_is_to_end_does_not_wait_for_ever(root: MakeRoot, start: S
 
 
 def test_an_archive_that_cannot_be_written_is_tried_again(root: MakeRoot, start: Start) -> None:
-    """The run's own words are in the status; once there is room, it is done."""
+    """The run's own words are in the status; after a reload, at the times that are configured then."""
     made = root("lab-erst")
-    made.configure("[watch]\nretry_s = 1\n")
     made.write("var/lib/pstored", "a file")
     daemon = start(made)
     status = daemon.wait_for_end_of_run()
+    made.configure("[watch]\nretry_s = 1\n")
+    daemon.hup()
+    daemon.wait_for("READY=1")
+    daemon.wait_for_end_of_run()
     assert "var/lib/pstored" in status
     assert "exit status 73" in status
     assert "the next try is at" in status
