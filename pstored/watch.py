@@ -76,7 +76,7 @@ def take_lock(root: str) -> int:
 def watchdog_s() -> float | None:
     """How often the service manager wants to hear from us, sd_watchdog_enabled(3): half of its patience."""
     usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
-    if not usec.isdigit() or not int(usec) or (pid is not None and pid != str(os.getpid())):
+    if not usec.isdecimal() or not int(usec) or (pid is not None and pid != str(os.getpid())):
         return None
     return int(usec) / 2e6
 
@@ -179,7 +179,7 @@ class Watch:
         self.schedule.ask(now, what, kernel_log=what == REPORT and self.has_kernel_log)
         if what == REPORT:
             update_ms = read(self.root, "/sys/module/pstore/parameters/update_ms")  # -1: never
-            if update_ms.isdigit():
+            if update_ms.isdecimal():
                 self.schedule.ask_later(now + int(update_ms) / 1000 + FOLLOW_UP_SLACK_S)
 
     def _compare(self, now: float) -> None:
