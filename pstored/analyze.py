@@ -23,6 +23,7 @@ from pstored.boots import (
     Confidence,
     Method,
     Question,
+    Witness,
     attribute,
     format_ledger,
     parse_ledger,
@@ -43,6 +44,10 @@ logger = logging.getLogger(__name__)
 LEDGER = "boots.jsonl"
 RECENT = 10
 """So many of the newest crashes may still grow by a harvest whose boot is not named."""
+PROOFS = (Method.STAMP, Method.JOURNAL)
+"""Methods whose answer nothing else overrules."""
+FORGOTTEN = "found earlier, and no longer in the journal: "
+"""Stands before evidence that was kept of an earlier analysis."""
 
 
 class Found(NamedTuple):
@@ -79,16 +84,24 @@ def note_boot(archive: Archive, facts: Facts, *, stamped: bool) -> None:
 # -- harvests into crashes
 
 
-def analyze(archive: Archive, config: Config, *, again: bool = False, touched: Iterable[str] = ()) -> Found:
+def analyze(
+    archive: Archive,
+    config: Config,
+    *,
+    journal: Witness | None = None,
+    again: bool = False,
+    touched: Iterable[str] = (),
+) -> Found:
     """Take every harvest that has no analysis yet; the caller holds the archive's lock.
 
     Args:
         archive: where.
         config: for the stamp's prefix and the sinks.
+        journal: knows the kernel lines of earlier boots; None if it is not to be asked.
         again: do all harvests anew.
         touched: harvests whose erased.json has changed: the crashes with records of theirs are written anew.
     """
-    analyzer = _Analyzer(archive, config)
+    analyzer = _Analyzer(archive, config, journal)
     todo = archive.harvest_ids() if again else archive.unanalyzed()
     for harvest_id in todo:
         analyzer.take(harvest_id, again=again)
@@ -116,9 +129,10 @@ def _is_sure(boot: _Crash | Attribution) -> bool:
 
 
 class _Analyzer:
-    def __init__(self, archive: Archive, config: Config) -> None:
+    def __init__(self, archive: Archive, config: Config, journal: Witness | None) -> None:
         self.archive = archive
         self.config = config
+        self.journal = journal
         self.ledger = read_ledger(archive)
         self.outbox = Outbox(archive)
         self.changed: list[str] = []
@@ -205,15 +219,42 @@ class _Analyzer:
         ids = [boot.boot_id for boot in self.ledger]
         # boots after the collecting one cannot be meant, and must not change the answer when all is done again
         known = self.ledger[: ids.index(collecting_boot) + 1] if collecting_boot in ids else self.ledger
-        return attribute(
+        answer = attribute(
             Question(
                 incident=incident,
                 ledger=tuple(known),
                 collecting_boot=collecting_boot,
                 started_ns=_started_ns(facts),
                 stamp_prefix=self.config.boots.stamp_prefix,
+                journal=self.journal,
             )
         )
+        if answer.method in PROOFS:
+            return answer
+        return self._remembered(incident) or answer
+
+    def _remembered(self, incident: Incident) -> Attribution | None:
+        """What the journal said of these records in an earlier analysis: journals are rotated, and forget."""
+        records = {(r.harvest_id, r.name) for r in incident.records()}
+        harvests = {harvest_id for harvest_id, _ in records}
+        for summary in self.archive.crash_summaries():
+            if summary["method"] != Method.JOURNAL or harvests.isdisjoint(summary["harvests"]):
+                continue
+            try:
+                crash = self.archive.load_crash(summary["id"])
+                same = any((r["harvest_id"], r["name"]) in records for r in crash["records"])
+                boot = crash["boot"]
+                evidence = boot["evidence"][0].removeprefix(FORGOTTEN)
+                if same:
+                    return Attribution(
+                        boot_id=boot["id"],
+                        method=Method.JOURNAL,
+                        confidence=Confidence(boot["confidence"]),
+                        evidence=(FORGOTTEN + evidence, *incident.evidence),
+                    )
+            except (ArchiveError, KeyError, TypeError, ValueError, IndexError) as e:
+                logger.warning("what the journal said of crash %s is lost: %s", summary["id"], e)
+        return None
 
     # -- crashes
 
@@ -368,7 +409,7 @@ def _holds_more(whole: Incident, before: Incident) -> bool:
 
 
 def _without_twins(boots: list[Attribution]) -> list[Attribution]:
-    """What is proven to be of different boots cannot be of one: then neither is named, but by a stamp."""
+    """What seems to be of different boots cannot be of one: then neither is named, but by a stamp or the journal."""
     count = Counter(boot.boot_id for boot in boots)
     return [
         Attribution(
@@ -377,7 +418,7 @@ def _without_twins(boots: list[Attribution]) -> list[Attribution]:
             confidence=Confidence.NONE,
             evidence=(f"several crashes of different boots would be of boot {boot.boot_id}", *boot.evidence),
         )
-        if boot.boot_id is not None and boot.method is not Method.STAMP and count[boot.boot_id] > 1
+        if boot.boot_id is not None and boot.method not in PROOFS and count[boot.boot_id] > 1
         else boot
         for boot in boots
     ]

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which boot crashed: the stamp, the ledger of boots seen, elimination; each answer with its evidence.
+"""Which boot crashed: the stamp, the journal, the ledger of boots seen, elimination; each answer with its evidence.
 
 In order of certainty (the first that answers, wins):
 
 1. *stamp*: every boot, pstored writes ``pstored: boot <boot-id>`` to the kernel log; found in a record, it is proof.
-2. *journal*: kernel lines of a journal's boot that equal the record's.  Its place is :data:`METHODS`.
+2. *journal*: one boot's journal has the record's kernel lines, text and microsecond.  No wall clock is in that.
 3. *ledger*: of the boots seen, exactly one has the record's kernel, and began when the record says.
 4. *elimination*: console and pmsg zones hold the boot before the collecting one, and one boot only can be meant.
 5. *unknown*, with the reason.
 
-The collecting boot is never named but by its own stamp.  The wall clock alone never decides.
+The collecting boot is never named but by its own stamp or its own lines in the journal, which are as good a proof.
+The wall clock alone never decides.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Protocol
 
 from pstored.dumps import Dump
 from pstored.host import BOOT_ID, Facts
@@ -32,6 +34,19 @@ REBOOT_NS = 120_000_000_000
 """A panic timeout and a firmware take no longer; a whole boot that also dies hardly fits in."""
 LOOK_AGAIN_S = 600.0
 """The running boot's line is not rewritten more often: each time costs two flushes."""
+SAMPLE = 128
+"""So many of a record's lines are looked up in the journal."""
+PROOF_LINES = 8
+"""So many equal lines are proof."""
+MIN_EQUAL_LINES = 3
+"""Fewer say nothing."""
+SETTLED_NS = 2_000_000_000
+"""From here on drivers and user space run side by side, and no two boots have a line in the same microsecond.  Before,
+a board may bring the same line within some microseconds in every boot, so that some are equal by chance."""
+WHOLE = 0.75
+"""Early lines count where so many of the lines in between are equal, too: not by chance, then."""
+RIVAL = 0.25
+"""Another boot with so many of the best one's equal lines: simulators run the same microseconds again and again."""
 LIVE_ZONES_OF_PREVIOUS_BOOT = frozenset(("console", "pmsg"))
 
 
@@ -143,6 +158,17 @@ def stamp_line(prefix: str, boot_id: str) -> bytes:
 # -- attribution
 
 
+class Witness(Protocol):
+    """The journal, as far as it is asked here."""
+
+    problem: str | None
+    """Why it knows nothing, or not everything."""
+
+    def equal_lines(self, lines: Iterable[tuple[int, bytes]], /) -> Mapping[str, set[tuple[int, bytes]]]:
+        """Boot ids, and those of *lines* (nanoseconds since boot, text) that each boot's journal has."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One incident, and what was known when it was collected."""
@@ -153,6 +179,8 @@ class Question:
     started_ns: int | None
     """When the collecting boot began, nanoseconds since 1970 by its clock."""
     stamp_prefix: str
+    journal: Witness | None = None
+    """None if it is not to be asked."""
 
 
 def attribute(question: Question) -> Attribution:
@@ -209,6 +237,51 @@ def _died_last(question: Question) -> bool:
     if question.started_ns is None or not times or question.started_ns // 10**9 < EARLIEST_S:
         return False
     return 0 <= question.started_ns - max(times) <= REBOOT_NS
+
+
+def _by_journal(question: Question, reasons: list[str]) -> Attribution | None:
+    if question.journal is None:
+        reasons.append("the journal is not asked")
+        return None
+    sample = _sample(question.incident)
+    found = question.journal.equal_lines(sample) if sample else {}
+    weights = {boot_id: _weight(lines, sample) for boot_id, lines in found.items()}
+    best = max(weights, key=weights.__getitem__, default=None)
+    if best is None or weights[best] < MIN_EQUAL_LINES:
+        equal = max((len(lines) for lines in found.values()), default=0)
+        said = f"no boot's journal has more than {equal} of {len(sample)} kernel lines with equal text and microsecond"
+        reasons.append(question.journal.problem or said)
+        return None
+    evidence = f"{len(found[best])} of {len(sample)} kernel lines stand in the journal of boot {best}"
+    rivals = [boot_id for boot_id in weights if boot_id != best and weights[boot_id] >= RIVAL * weights[best]]
+    if rivals:
+        more = ", ".join(f"{len(found[boot_id])} in that of {boot_id}" for boot_id in rivals[:3])
+        reasons.append(f"{evidence}, but {more}: boots that repeat each other to the microsecond cannot be told apart")
+        return None
+    if best == question.collecting_boot and any(dump.reason == "Panic" for dump in question.incident.dumps):
+        reasons.append(f"{evidence}, which collected them: it cannot have panicked")
+        return None
+    return Attribution(
+        boot_id=best,
+        method=Method.JOURNAL,
+        confidence=Confidence.CERTAIN if weights[best] >= PROOF_LINES else Confidence.HIGH,
+        evidence=(f"journal: {evidence} with equal text and microsecond",),
+    )
+
+
+def _sample(incident: Incident) -> list[tuple[int, bytes]]:
+    """Lines from all over the logs, oldest first: the newest may never have reached the journal."""
+    lines = sorted(set[tuple[int, bytes]]().union(*(log.distinctive for _, log in incident.logs())))
+    few = min(len(lines), SAMPLE)
+    return [lines[at * len(lines) // few] for at in range(few)]
+
+
+def _weight(equal: set[tuple[int, bytes]], sample: list[tuple[int, bytes]]) -> int:
+    """How many of the equal lines count: those of the early log only where nearly all lines are equal."""
+    between = sum(min(equal) <= line <= max(equal) for line in sample)
+    if len(equal) >= max(PROOF_LINES, WHOLE * between):
+        return len(equal)
+    return sum(time_ns >= SETTLED_NS for time_ns, _ in equal)
 
 
 def _by_ledger(question: Question, reasons: list[str]) -> Attribution | None:
@@ -313,5 +386,10 @@ def _by_elimination(question: Question, reasons: list[str]) -> Attribution | Non
     return Attribution(boot_id=boot.boot_id, method=Method.ELIMINATION, confidence=Confidence.LOW, evidence=evidence)
 
 
-METHODS: tuple[Callable[[Question, list[str]], Attribution | None], ...] = (_by_stamp, _by_ledger, _by_elimination)
-"""The order in which the methods are asked; the journal's comes second."""
+METHODS: tuple[Callable[[Question, list[str]], Attribution | None], ...] = (
+    _by_stamp,
+    _by_journal,
+    _by_ledger,
+    _by_elimination,
+)
+"""The order in which the methods are asked."""

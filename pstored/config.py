@@ -60,6 +60,8 @@ class Boots(NamedTuple):
 
     stamp_prefix: str = "pstored: boot "
     """What stands before the boot id in the line that marks each boot."""
+    journal: bool = True
+    """Look for the records' kernel lines in the system's journal."""
 
 
 class Journal(NamedTuple):

@@ -20,7 +20,7 @@ FLOORS: list[set[str]] = [
     {"parse.decompress", "parse.ftrace"},
     {"parse.record", "oops"},
     {"durable", "store", "host", "journald", "logs", "listing"},
-    {"index"},
+    {"index", "bootjournal"},
     {"archive", "efivars", "dumps", "sinks.journal"},
     {"bundle", "erase", "outbox", "incidents"},
     {"boots", "crash", "quota", "render"},

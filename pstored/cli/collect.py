@@ -101,9 +101,11 @@ def _find(
     """Note the running boot, analyze, and give the crashes with what was found; the caller holds the archive's lock."""
     from pstored.analyze import analyze as do_analyze
     from pstored.analyze import note_boot
+    from pstored.bootjournal import BootJournal
 
     note_boot(context.archive, context.host.facts(), stamped=stamped)
-    found = do_analyze(context.archive, context.config, again=again, touched=touched)
+    journal = BootJournal(context.host) if context.config.boots.journal else None
+    found = do_analyze(context.archive, context.config, journal=journal, again=again, touched=touched)
     for failure in found.failures:
         warn(failure)
     return found, [context.archive.load_crash(i) for i in found.crashes]
