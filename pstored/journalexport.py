@@ -9,8 +9,9 @@ everything of a kernel that prints no times.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from pstored.parse.kmsg import parse_kmsg
@@ -20,11 +21,14 @@ MAX_LINES = 20_000
 MAX_USEC = 1 << 55
 """Larger times are none to the journal (VALID_REALTIME, VALID_MONOTONIC in systemd)."""
 
+LAST_LINES = 16
+"""One of them is the last that was logged, whatever is damaged."""
+
 _OURS = b"--- pstored: "
 """Begins a line of ours within a kernel's text, where something is missing (pstored.dumps)."""
 
 # identifier ["[" pid "]"] ":" SP message            src/journal/journald-syslog.c, syslog_parse_identifier()
-_IDENTIFIER = re.compile(rb"[ \t]*([^ \t\[]{1,256})(?:\[([0-9]{1,10})\])?:(?:[ \t]|$)")
+_IDENTIFIER = re.compile(rb"[ \t]*([^ \t]{1,256}?)(?:\[([^] \t[]{0,64})\])?:(?:[ \t]|$)")
 
 
 class Line(NamedTuple):
@@ -90,12 +94,15 @@ def clock_offset_us(crash: dict[str, Any]) -> int | None:
     return int(seconds * 1e6) if seconds > 0 else None
 
 
-def in_order(lines: Iterable[Line]) -> Iterator[Placed]:
-    """Each line at its own time, but never before the one above it: two CPUs' clocks differ by some microseconds."""
-    latest = 0
-    for line in lines:
-        latest = max(latest, line.time_us)
-        yield Placed(line, latest)
+def in_order(lines: Sequence[Line], *, since_us: int = 0, shift_us: int = 0) -> list[Placed]:
+    """Each line at its own time, those from *since_us* on later by *shift_us*; none before the one above it.
+
+    A log goes back in time: the clocks of two CPUs differ by microseconds, and early at boot the kernel changes clocks.
+    A journal file must not.  No line is later than the log's end: a time of which a bit has flipped binds nobody.
+    """
+    times = [line.time_us + (shift_us if line.time_us >= since_us else 0) for line in lines]
+    end_us = max(times[-LAST_LINES:], default=0)
+    return [Placed(line, min(latest, end_us)) for line, latest in zip(lines, accumulate(times, max), strict=True)]
 
 
 def export(lines: Iterable[Placed], origin: Origin) -> Iterator[bytes]:

@@ -20,8 +20,8 @@ Entry = Mapping[str, str | bytes | int]
 
 
 def export(entries: Iterable[Entry]) -> bytes:
-    """The entries in the Journal Export Format."""
-    return b"\n".join(_export_one(entry) for entry in entries)
+    """The entries in the Journal Export Format; each ends with an empty line, or the last may be dropped."""
+    return b"".join(_export_one(entry) + b"\n" for entry in entries)
 
 
 def _export_one(entry: Entry) -> bytes:

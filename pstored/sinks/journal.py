@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The systemd journal: one entry a crash, found again by ``journalctl MESSAGE_ID=...`` and ``-g 'Kernel panic'``.
 
-Fields are documented in the README.  A client cannot set ``_BOOT_ID``: the crashed boot is in PSTORE_BOOT_ID.
+Fields are documented in the README.  A client cannot set ``_BOOT_ID``: the crashed boot is in PSTORE_BOOT_ID, written
+as journald writes ids, without dashes, since ``journalctl -b`` takes no others.
 """
 
 from collections.abc import Iterator
@@ -100,6 +101,7 @@ def message(crash: dict[str, Any]) -> str:
 
 def fields(crash: dict[str, Any], *, text: bytes, report_path: str, cap: int) -> dict[str, str | bytes]:
     """The entry's fields."""
+    boot = crash["boot"]["id"]
     found: dict[str, str | bytes | None] = {
         "MESSAGE": message(crash),
         "MESSAGE_ID": message_id(crash),
@@ -111,7 +113,7 @@ def fields(crash: dict[str, Any], *, text: bytes, report_path: str, cap: int) ->
         "PSTORE_SEVERITY": crash["severity"],
         "PSTORE_TITLE": crash["title"],
         "PSTORE_FUNCTION": crash["function"],
-        "PSTORE_BOOT_ID": crash["boot"]["id"],
+        "PSTORE_BOOT_ID": boot and boot.replace("-", ""),
         "PSTORE_BOOT_METHOD": crash["boot"]["method"],
         "PSTORE_BOOT_CONFIDENCE": crash["boot"]["confidence"],
         "PSTORE_TIME": crash["time"]["wall"],
