@@ -67,6 +67,9 @@ class Origin(NamedTuple):
     hostname: str | None
     offset_us: int
     """Wall time at which the boot began: what is added to a monotonic time, both in microseconds."""
+    earliest_us: int = 0
+    latest_us: int = MAX_USEC - 1
+    """No line gets a wall time before the one or after the other."""
 
 
 def kernel_lines(text: bytes) -> list[Line]:
@@ -113,9 +116,10 @@ def export(lines: Iterable[Placed], origin: Origin) -> Iterator[bytes]:
     shared += _field("PSTORE_RESTORED", "1") + _field("PSTORE_CRASH_ID", origin.crash_id)
     for line, monotonic_us in lines:
         identifier, pid, message = line.split()
+        wall_us = origin.offset_us + monotonic_us
         yield b"".join(
             (
-                _field("__REALTIME_TIMESTAMP", origin.offset_us + monotonic_us),
+                _field("__REALTIME_TIMESTAMP", min(max(wall_us, origin.earliest_us), origin.latest_us)),
                 _field("__MONOTONIC_TIMESTAMP", monotonic_us),
                 shared,
                 _field("_SOURCE_MONOTONIC_TIMESTAMP", line.time_us),

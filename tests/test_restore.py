@@ -100,6 +100,7 @@ def crash(**fields: Any) -> dict[str, Any]:
         "boot": {"id": BOOT, "method": "stamp", "confidence": "certain"},
         "time": {"wall": None, "uptime_s": 10.0009},
         "machine_id": MACHINE_ID,
+        "collected": {"boot_id": None},
     } | fields
 
 
@@ -248,6 +249,34 @@ def test_what_journald_received_late_stays_before(late_us: int, machine: Machine
     assert machine.sound_files() == 2
 
 
+@pytest.mark.parametrize("later_s", [0, 5, 10, -3600])
+def test_clock_that_went_back_hides_no_boot(later_s: int, machine: Machine) -> None:
+    """Without an RTC the next boot begins before the crash, by its clock: all boots stay in the list, as they were."""
+    machine.write(
+        *received(LINES[:9], boot_id="0" * 31 + "2", began_us=BEGAN_US - 10**10),
+        *received(LINES),
+        *received(LINES[:50], boot_id=NEXT_BOOT, began_us=BEGAN_US + later_s * 1_000_000),
+    )
+    before = [line.split()[:2] for line in machine.journalctl("-q", "--list-boots").splitlines()]
+    assert machine.deliver()["lines"] == 4
+    assert [line.split()[:2] for line in machine.journalctl("-q", "--list-boots").splitlines()] == before
+    assert len(before) == 3
+    assert machine.log() == [*LINES, *TAIL]
+    assert [as_dumped(entry) for entry in machine.entries("-b", "0")] == LINES[:50]
+    assert [as_dumped(entry) for entry in machine.entries("-b", "-1")] == [*LINES, *TAIL]
+    assert machine.sound_files() == 2
+
+
+def test_clocks_that_leave_no_room_are_left_alone(machine: Machine) -> None:
+    """The boot before was later by its clock than the boot after: wherever the lines were, a boot would be hidden."""
+    machine.write(
+        *received(LINES[:9], boot_id="0" * 31 + "2", began_us=BEGAN_US + 10**10),
+        *received(LINES),
+        *received(LINES[:50], boot_id=NEXT_BOOT, began_us=BEGAN_US),
+    )
+    assert "leave no room for it between them" in said(machine)
+
+
 def test_oops_that_was_survived_stays_at_its_time(machine: Machine) -> None:
     """User space lived on for an hour: the oops lines that journald missed are not put behind that."""
     machine.write(*received(LINES), from_user_space(3_600_000_000))
@@ -285,11 +314,13 @@ def test_line_of_several_is_known(machine: Machine) -> None:
     assert machine.deliver(b"\n".join([*LINES, b""]) + dumped)["lines"] == 0
 
 
-def test_boot_of_which_the_journal_has_nothing(machine: Machine) -> None:
+@pytest.mark.parametrize("collecting", [None, "00000000-0000-0000-0000-000000000001"])
+def test_boot_of_which_the_journal_has_nothing(collecting: str | None, machine: Machine) -> None:
     """Its wall time is that of the report; the whole log is given."""
-    machine.write(*received(LINES, boot_id=NEXT_BOOT))
+    machine.write(*received(LINES, boot_id=NEXT_BOOT, began_us=BEGAN_US + 10**11))
     time = {"wall": "2026-11-23T04:18:57.000000Z", "uptime_s": 10.0009}
-    assert machine.deliver(time=time)["lines"] == len(LINES) + len(TAIL)
+    assert machine.deliver(time=time, collected={"boot_id": collecting})["lines"] == len(LINES) + len(TAIL)
+    assert machine.journalctl("-q", "--list-boots").count("\n") == 2
     assert machine.log() == [*LINES, *TAIL]
     shown = machine.journalctl("-k", "-b", BOOT.replace("-", ""), "-o", "short-iso").splitlines()
     assert shown[-1].startswith("2026-11-23T04:18:57+0000")

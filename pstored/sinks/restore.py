@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pstored import durable, journalremote
-from pstored.bootjournal import BootJournal
+from pstored.bootjournal import MAX_BOOTS, BootJournal, JournalBoot
 from pstored.errors import SinkError
 from pstored.host import Host
-from pstored.journalexport import Line, Origin, Placed, clock_offset_us, export, in_order, kernel_lines
+from pstored.journalexport import MAX_USEC, Line, Origin, Placed, clock_offset_us, export, in_order, kernel_lines
 
 JOURNALS = "/var/log/journal"
 PREFIX = "pstored@"
@@ -76,6 +76,10 @@ class RestoreSink:
             return _nothing(f"that of boot {boot_id} has all kernel lines")
         if origin is None:
             return _nothing(f"it has nothing of boot {boot_id}, and the records do not say when that was")
+        earliest_us, latest_us = find_room(witness.boots, boot_id, crash["collected"]["boot_id"])
+        if earliest_us > latest_us:
+            return _nothing(f"the clocks of the boots before and after {boot_id} leave no room for it between them")
+        origin = origin._replace(earliest_us=earliest_us, latest_us=latest_us)
         files = self._write(program, list(export(witness.place(lacking), origin)), crash["id"], directory)
         said = f"{len(lacking)} kernel lines given back to the journal of boot {boot_id}"
         return {"lines": len(lacking), "files": files, "said": said}
@@ -88,13 +92,14 @@ class RestoreSink:
         journal = BootJournal(self._host)
         present = journal.kernel_lines(boot_id, {line.time_us for line in lines})
         last = journal.last_entries(boot_id, MORE_ENTRIES + sum(present.values()))
+        boots = journal.boots(MAX_BOOTS)
         if journal.problem is not None:
             raise SinkError(
                 f"what the journal has of boot {boot_id} is not known: {journal.problem}",
                 retry=False,
                 hint="`pstored analyze --all`, then `pstored deliver`, tries again",
             )
-        return Witness(present, last)
+        return Witness(present, last, boots)
 
     def _write(self, program: str, entries: list[bytes], crash_id: str, directory: str) -> list[str]:
         """Make the files, and put them into the journal; gives their names."""
@@ -184,12 +189,39 @@ def find_lacking(lines: Iterable[Line], present: Counter[tuple[int, bytes]]) -> 
     return found
 
 
+def find_room(boots: list[JournalBoot], boot_id: str, collecting: str | None) -> tuple[int, int]:
+    """Between which wall times lines of a boot must be, so as to stay between the boots before and after it.
+
+    journald numbers its entries, and by that they sort, whatever the clock does.  Ours have other numbers; against
+    other boots they sort by wall clock (systemd 252, sd-journal.c, compare_locations()).  Where that went back from
+    boot to boot, lines with their own time would be in the midst of another boot, and hide it from ``--list-boots``.
+
+    Args:
+        boots: those in the journal, oldest first.
+        boot_id: the lines'; if it is not among these, it was before the collecting one.
+        collecting: the boot that collected.
+    """
+    ids = [boot.boot_id for boot in boots]
+    if boot_id in ids:
+        before, after = boots[: ids.index(boot_id)], boots[ids.index(boot_id) + 1 :]
+    elif collecting in ids:
+        before, after = boots[: ids.index(collecting)], boots[ids.index(collecting) :]
+    else:
+        before, after = [], []
+    return (
+        max((max(boot.first_wall_us, boot.last_wall_us) + 1 for boot in before), default=0),
+        min((min(boot.first_wall_us, boot.last_wall_us) - 1 for boot in after), default=MAX_USEC - 1),
+    )
+
+
 class Witness(NamedTuple):
     """What the journal has of a boot."""
 
     present: Counter[tuple[int, bytes]]
     last: list[dict[str, Any]]
     """Its last entries, oldest first."""
+    boots: list[JournalBoot]
+    """It and all others, oldest first."""
 
     def place(self, lacking: list[Line]) -> list[Placed]:
         """Where the lines belong among the boot's entries.
