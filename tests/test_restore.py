@@ -475,13 +475,14 @@ def test_many_lines_become_several_files(machine: Machine, own_mounts: Callable[
     assert machine.sound_files() == 1 + len(receipt["files"])
 
 
-def test_vacuuming_removes_what_is_old(machine: Machine) -> None:
-    """journald's own rules: by time first what is older, ours among them; the active file stays."""
-    machine.write(*received(LINES))
+@pytest.mark.parametrize("rule", ["--vacuum-time=1h", "--vacuum-files=1", "--vacuum-size=1"])
+def test_vacuuming_removes_what_is_old(rule: str, machine: Machine) -> None:
+    """journald's own rules, by the time in the name: ours goes, the active file stays."""
+    machine.write(*received(LINES, began_us=1_600_000_000_000_000))
     machine.deliver()
     machine.journalctl("--vacuum-time=9999d")
     assert len(machine.ours()) == 1
-    machine.journalctl("--vacuum-files=1")
+    machine.journalctl(rule)
     assert machine.ours() == []
     assert machine.log() == LINES
 
