@@ -97,13 +97,13 @@ def clock_offset_us(crash: dict[str, Any]) -> int | None:
     return int(seconds * 1e6) if seconds > 0 else None
 
 
-def in_order(lines: Sequence[Line], *, since_us: int = 0, shift_us: int = 0) -> list[Placed]:
-    """Each line at its own time, those from *since_us* on later by *shift_us*; none before the one above it.
+def in_order(lines: Sequence[Line], times_us: Sequence[int] | None = None) -> list[Placed]:
+    """Each line at its time, or that given for it, but none before the one above it.
 
     A log goes back in time: the clocks of two CPUs differ by microseconds, and early at boot the kernel changes clocks.
     A journal file must not.  No line is later than the log's end: a time of which a bit has flipped binds nobody.
     """
-    times = [line.time_us + (shift_us if line.time_us >= since_us else 0) for line in lines]
+    times = [line.time_us for line in lines] if times_us is None else times_us
     end_us = max(times[-LAST_LINES:], default=0)
     return [Placed(line, min(latest, end_us)) for line, latest in zip(lines, accumulate(times, max), strict=True)]
 

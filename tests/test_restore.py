@@ -229,9 +229,10 @@ def test_twice_is_once(machine: Machine) -> None:
     assert machine.log() == [*LINES, *TAIL]
 
 
-def test_later_revision_adds_what_is_new(machine: Machine) -> None:
+@pytest.mark.parametrize("late_us", [0, 1500, 700_000])
+def test_later_revision_adds_what_is_new(late_us: int, machine: Machine) -> None:
     """First only the panic is known, then also the oops before it: two files, each line once, all in order."""
-    machine.write(*received(LINES))
+    machine.write(*received(LINES, late_us=late_us))
     machine.deliver(b"\n".join([*LINES[-10:], TAIL[3], b""]))
     assert machine.log() == [*LINES, TAIL[3]]
     assert machine.deliver(revision=2)["lines"] == 3
@@ -410,6 +411,15 @@ def test_file_is_like_its_neighbours(machine: Machine) -> None:
     assert (state.st_mode, state.st_uid, state.st_gid) == (other.st_mode, other.st_uid, other.st_gid)
     assert state.st_size >= 512 * 1024
     assert state.st_blocks * 512 < state.st_size // 4
+
+
+def test_litter_of_a_killed_run_is_removed(machine: Machine) -> None:
+    """Ours alone, also if there is nothing to do any more."""
+    machine.write(*received([*LINES, *TAIL]))
+    for name in (".new-pstored@0-1-2.journal.part", ".new-somebody's"):
+        (machine.journals / name).write_bytes(b"half")
+    machine.deliver()
+    assert sorted(os.listdir(machine.journals)) == [".new-somebody's", "system.journal"]
 
 
 def test_disk_that_is_full_is_tried_again(machine: Machine, own_mounts: Callable[[Callable[[], Any]], Any]) -> None:

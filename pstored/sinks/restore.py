@@ -226,25 +226,34 @@ class Witness(NamedTuple):
     def place(self, lacking: list[Line]) -> list[Placed]:
         """Where the lines belong among the boot's entries.
 
-        Entries sort by when journald received them, so a line's own time could put it before lines that were logged
-        before it.  What follows the last that journald received is therefore moved behind that, as a whole.
+        Entries sort by when journald received them, which is after the kernel logged them.  So a line that was lost
+        may have a time before that of lines above it: it is moved behind what journald received, by no more than it
+        takes, and so that lines that only a later revision brings still find room.
         """
         live = [entry for entry in self.last if "PSTORE_RESTORED" not in entry]
         if not live:
             return in_order(lacking)
-        last_us = live[-1]["__MONOTONIC_TIMESTAMP"]
-        kernel = [e for e in live if e.get("_TRANSPORT") == "kernel" and str(e.get(SOURCE)).isdigit()]
-        since_us = max((int(e[SOURCE]) for e in kernel), default=last_us - _slack_us(last_us))
-        tail = [line for line in lacking if line.time_us >= since_us]
-        if not tail:
-            return in_order(lacking)
-        first_us = tail[0].time_us
-        if first_us < last_us - _slack_us(last_us):  # user space lived on, long: only the kernel's lines bind
-            last_us = kernel[-1]["__MONOTONIC_TIMESTAMP"]
-        shift_us = max(0, last_us + 1 - first_us)
-        return in_order(lacking, since_us=since_us, shift_us=shift_us)
+        last_us: int = live[-1]["__MONOTONIC_TIMESTAMP"]
+        kernel = [
+            (int(entry[SOURCE]), entry["__MONOTONIC_TIMESTAMP"])
+            for entry in live
+            if entry.get("_TRANSPORT") == "kernel" and str(entry.get(SOURCE)).isdecimal()
+        ]
+        logged_us, received_us = max(kernel, default=(0, 0))
+        lost_us = max(logged_us, last_us - _slack_us(last_us))
+
+        def moved(time_us: int) -> int:
+            if time_us < logged_us or time_us > last_us:
+                return time_us
+            if time_us < lost_us:  # user space lived on for long: an oops that was survived
+                return max(time_us, received_us + 1)
+            return last_us + 1 + (time_us - lost_us) // SQUEEZE
+
+        return in_order(lacking, [moved(line.time_us) for line in lacking])
 
 
+SQUEEZE = 10
+"""Lines that are moved keep so much less distance: what was logged up to 2 s before is within 0.2 s after."""
 SOURCE = "_SOURCE_MONOTONIC_TIMESTAMP"
 
 
