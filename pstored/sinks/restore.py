@@ -27,8 +27,8 @@ PREFIX = "pstored@"
 SURE = frozenset(("certain", "high"))
 """A boot named with less confidence may be another: its journal is left alone."""
 _ID128 = re.compile(r"[0-9a-f]{32}")
-MORE_ENTRIES = 200
-"""So many of a boot's last entries are looked at, besides those of ours that may be among them."""
+LAST_ENTRIES = 200
+"""So many of a boot's last entries are looked at, and more if all of these are ours."""
 
 
 class RestoreSink:
@@ -91,7 +91,9 @@ class RestoreSink:
     def _ask(self, boot_id: str, lines: list[Line]) -> "Witness":
         journal = BootJournal(self._host)
         present = journal.kernel_lines(boot_id, {line.time_us for line in lines})
-        last = journal.last_entries(boot_id, MORE_ENTRIES + sum(present.values()))
+        last = journal.last_entries(boot_id, LAST_ENTRIES)
+        if all("PSTORE_RESTORED" in entry for entry in last):
+            last = journal.last_entries(boot_id, LAST_ENTRIES + sum(present.values()))
         boots = journal.boots(MAX_BOOTS)
         if journal.problem is not None:
             raise SinkError(
