@@ -158,7 +158,7 @@ def _find_directories(host: Host) -> tuple[list[str], str | None]:
             elif files:
                 refused.append(f"no permission to read the journal files in {directory}")
     if not found and not refused:
-        refused.append(f"there is no journal in {' or '.join(map(host.path, BASES))}")
+        refused.append(f"there is no journal in {' or '.join(BASES)}")
     return found, None if found else refused[0]
 
 

@@ -13,27 +13,22 @@ The collecting boot is never named but by its own stamp or its own lines in the 
 The wall clock alone never decides.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
 from pstored.dumps import Dump
-from pstored.host import BOOT_ID, Facts
 from pstored.incidents import Incident
+from pstored.ledger import Boot
 from pstored.logs import EARLIEST_S, Log, build_time_s
 
 START_SLACK_S = 5.0
 """How far the beginning of a boot, worked out twice from clock and uptime, may differ: whole seconds in EFI ids."""
 UPTIME_SLACK_S = 1.0
 """Uptime and the kernel's timestamps are two clocks of one machine."""
-MAX_BOOTS = 1000
-"""The ledger keeps the newest so many."""
 REBOOT_NS = 120_000_000_000
 """A panic timeout and a firmware take no longer; a whole boot that also dies hardly fits in."""
-LOOK_AGAIN_S = 600.0
-"""The running boot's line is not rewritten more often: each time costs two flushes."""
 SAMPLE = 128
 """So many of a record's lines are looked up in the journal."""
 PROOF_LINES = 8
@@ -48,30 +43,6 @@ WHOLE = 0.75
 RIVAL = 0.25
 """Another boot with so many of the best one's equal lines: simulators run the same microseconds again and again."""
 LIVE_ZONES_OF_PREVIOUS_BOOT = frozenset(("console", "pmsg"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Boot:
-    """A line of the ledger: a boot as pstored has seen it, first and last."""
-
-    boot_id: str
-    kernel: str | None
-    """As ``uname -r``."""
-    version: str | None
-    """As ``uname -v``."""
-    first_wall: float
-    """Unix seconds when pstored first ran in it, by its clock, right or wrong."""
-    first_uptime: float | None
-    """Seconds since that boot began, at the same moment."""
-    last_wall: float
-    last_uptime: float | None
-    stamped: bool = False
-    """Whether its kernel log bears our stamp."""
-
-    def starts(self) -> list[float]:
-        """When it began, Unix seconds: by the first look, and by the last (the clock may have been set in between)."""
-        looks = ((self.first_wall, self.first_uptime), (self.last_wall, self.last_uptime))
-        return [wall - uptime for wall, uptime in looks if uptime is not None]
 
 
 class Method(StrEnum):
@@ -103,62 +74,10 @@ class Attribution:
     evidence: tuple[str, ...]
 
 
-# -- the ledger
-
-
-def parse_ledger(data: bytes) -> list[Boot]:
-    """Read boots.jsonl, oldest first; a line that is none of ours is left out."""
-    found = []
-    for line in data.split(b"\n"):
-        try:
-            fields = json.loads(line)
-            boot = Boot(**{k: fields[k] for k in Boot.__dataclass_fields__ if k in fields})
-            boot.starts()  # numbers must be numbers
-            if BOOT_ID.fullmatch(boot.boot_id) and isinstance(boot.kernel, str | None):
-                found.append(boot)
-        except (ValueError, TypeError, KeyError):
-            continue
-    return found
-
-
-def format_ledger(ledger: Iterable[Boot]) -> bytes:
-    """The file's bytes."""
-    return b"".join(json.dumps(asdict(boot)).encode() + b"\n" for boot in ledger)
-
-
-def see_boot(ledger: list[Boot], facts: Facts, *, stamped: bool) -> list[Boot]:
-    """The ledger with the running boot's line added, or brought up to now if its last look is some time ago."""
-    if facts.boot_id is None:
-        return ledger
-    wall = facts.wall_ns / 1e9
-    known = next((boot for boot in ledger if boot.boot_id == facts.boot_id), None)
-    if known is None:
-        new = Boot(
-            boot_id=facts.boot_id,
-            kernel=facts.kernel_release,
-            version=facts.kernel_version,
-            first_wall=wall,
-            first_uptime=facts.uptime_s,
-            last_wall=wall,
-            last_uptime=facts.uptime_s,
-            stamped=stamped,
-        )
-        return [*ledger, new][-MAX_BOOTS:]
-    if known.stamped >= stamped and abs(wall - known.last_wall) < LOOK_AGAIN_S:
-        return ledger
-    seen = replace(known, last_wall=wall, last_uptime=facts.uptime_s, stamped=known.stamped or stamped)
-    return [seen if boot is known else boot for boot in ledger]
-
-
-def stamp_line(prefix: str, boot_id: str) -> bytes:
-    """What is written to /dev/kmsg and /dev/pmsg0: level notice, facility user, so that the kernel marks it as ours."""
-    return f"<13>{prefix}{boot_id}\n".encode()
-
-
 # -- attribution
 
 
-class Witness(Protocol):
+class KernelLines(Protocol):
     """The journal, as far as it is asked here."""
 
     problem: str | None
@@ -179,7 +98,7 @@ class Question:
     started_ns: int | None
     """When the collecting boot began, nanoseconds since 1970 by its clock."""
     stamp_prefix: str
-    journal: Witness | None = None
+    journal: KernelLines | None = None
     """None if it is not to be asked."""
 
 
@@ -237,6 +156,15 @@ def _died_last(question: Question) -> bool:
     if question.started_ns is None or not times or question.started_ns // 10**9 < EARLIEST_S:
         return False
     return 0 <= question.started_ns - max(times) <= REBOOT_NS
+
+
+def _by_end(question: Question, reasons: list[str]) -> Attribution | None:  # noqa: ARG001 - as all methods
+    """A record of ours that tells how a boot ended names it."""
+    end = question.incident.end()
+    if end is None:
+        return None
+    evidence = f"boot {end.boot_id} is in the ledger, and is over"
+    return Attribution(boot_id=end.boot_id, method=Method.LEDGER, confidence=Confidence.CERTAIN, evidence=(evidence,))
 
 
 def _by_journal(question: Question, reasons: list[str]) -> Attribution | None:
@@ -345,10 +273,13 @@ def _fits(boot: Boot, start: float, uptime: float, kernel: str | None, dump: Dum
 
 def _lacks_stamp(boot: Boot, log: Log) -> bool:
     """Whether a log covers the time at which a boot was stamped, and bears no stamp: then it is not that boot's."""
-    if not boot.stamped or log.span is None or boot.first_uptime is None:
+    uptime, slack = boot.stamped_uptime, UPTIME_SLACK_S
+    if uptime is None:
+        uptime, slack = boot.first_uptime, START_SLACK_S
+    if not boot.stamped or log.span is None or uptime is None:
         return False
     first, last = log.span[0] / 1e9, log.span[1] / 1e9
-    return first < boot.first_uptime - START_SLACK_S and boot.first_uptime + START_SLACK_S < last
+    return first < uptime - slack and uptime + slack < last
 
 
 def _by_elimination(question: Question, reasons: list[str]) -> Attribution | None:
@@ -389,6 +320,7 @@ def _by_elimination(question: Question, reasons: list[str]) -> Attribution | Non
 METHODS: tuple[Callable[[Question, list[str]], Attribution | None], ...] = (
     _by_stamp,
     _by_journal,
+    _by_end,
     _by_ledger,
     _by_elimination,
 )

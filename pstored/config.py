@@ -77,6 +77,17 @@ class Journal(NamedTuple):
     """Give the crashed boot's own journal the kernel lines that it lacks; unset: as ``enabled``."""
 
 
+class Watch(NamedTuple):
+    """``[watch]``: the daemon, ``pstored watch``."""
+
+    timeout_s: int = 300
+    """A run that takes longer is ended, and tried again; 0 is no limit."""
+    retry_s: int = 60
+    """After a run that could not do all of it, the next comes so much later; then twice as much, and so on ..."""
+    retry_max_s: int = 3600
+    """... but no more than this."""
+
+
 class Config(NamedTuple):
     """All tables."""
 
@@ -84,6 +95,7 @@ class Config(NamedTuple):
     archive: Archive = Archive()
     boots: Boots = Boots()
     journal: Journal = Journal()
+    watch: Watch = Watch()
 
 
 class Loaded(NamedTuple):

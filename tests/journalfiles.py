@@ -20,7 +20,7 @@ Entry = Mapping[str, str | bytes | int]
 
 
 def export(entries: Iterable[Entry]) -> bytes:
-    """The entries in the Journal Export Format; each ends with an empty line, or the last may be dropped."""
+    """The entries in the Journal Export Format; one without an empty line behind it is left out by the reader."""
     return b"".join(_export_one(entry) + b"\n" for entry in entries)
 
 

@@ -15,19 +15,40 @@ from tests.conftest import REPOSITORY, MakeRoot
 
 FLOORS: list[set[str]] = [
     {""},
-    {"errors", "steps", "config", "parse", "sinks", "terminal"},
-    {"parse.filename", "parse.ecc", "parse.header", "parse.kmsg", "parse.lz", "parse.nx842", "parse.mce", "parse.pmsg"},
+    {"errors", "steps", "config", "parse", "sinks", "terminal", "schedule", "wakeups"},
+    {
+        "parse.filename",
+        "parse.ecc",
+        "parse.header",
+        "parse.kmsg",
+        "parse.lz",
+        "parse.nx842",
+        "parse.mce",
+        "parse.pmsg",
+        "parse.end",
+    },
     {"parse.decompress", "parse.ftrace"},
     {"parse.record", "oops"},
-    {"durable", "store", "host", "journald", "journalexport", "journalremote", "logs", "listing"},
-    {"index", "bootjournal"},
-    {"archive", "efivars", "dumps", "sinks.journal", "sinks.restore"},
-    {"bundle", "erase", "outbox", "incidents"},
-    {"boots", "crash", "quota", "render"},
-    {"report", "stamp"},
-    {"harvest", "analyze", "deliver"},
+    {
+        "durable",
+        "store",
+        "host",
+        "journald",
+        "journalexport",
+        "journalremote",
+        "logs",
+        "listing",
+        "manager",
+        "timeline",
+    },
+    {"index", "bootjournal", "child"},
+    {"archive", "efivars", "dumps", "sinks.journal", "sinks.restore", "stamp"},
+    {"bundle", "erase", "outbox", "incidents", "ledger"},
+    {"boots", "crash", "quota", "render", "ends", "resetreason"},
+    {"report", "history"},
+    {"harvest", "imports", "analyze", "deliver", "settle", "watch"},
     {"cli.context"},
-    {"cli.collect", "cli.show", "cli.archive", "cli.settings"},
+    {"cli.collect", "cli.show", "cli.archive", "cli.settings", "cli.boots", "cli.watch"},
     {"cli"},
     {"__main__"},
 ]
@@ -155,7 +176,13 @@ def test_the_harvest_imports_no_parser_no_pydantic_no_network() -> None:
     modules = loaded("import pstored.harvest")
     assert modules & HEAVY == set()
     assert parsers(modules) == {"filename", "ecc"}
-    assert {"pstored.analyze", "pstored.report", "pstored.deliver", "pstored.oops"} & modules == set()
+    assert {
+        "pstored.imports",
+        "pstored.analyze",
+        "pstored.report",
+        "pstored.deliver",
+        "pstored.oops",
+    } & modules == set()
 
 
 def test_running_the_harvest_imports_no_more(root: MakeRoot) -> None:
