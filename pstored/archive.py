@@ -353,6 +353,13 @@ class Archive:
             raise ArchiveError(f"{path!r} is no report", hint="`pstored analyze --all` makes it again")
         return crash
 
+    def kernel_log(self, crash_id: str) -> bytes:
+        """The crashed kernel's log: its dumps, else its console, else its machine check; empty if there is none."""
+        for name in ("dmesg.txt", "console.txt", "mce.txt"):
+            with contextlib.suppress(OSError), open(os.path.join(self.crash_directory(crash_id), name), "rb") as f:
+                return f.read()
+        return b""
+
     def find_crash(self, wanted: str) -> str:
         """The crash that *wanted* means: an id, the beginning of one or of its digest, or ``-1`` (newest), ``-2`` ...
 

@@ -125,10 +125,16 @@ def _parser() -> argparse.ArgumentParser:
     boots.add_argument("-n", "--lines", type=int, default=0, metavar="N", help="the newest N boots only")
     for command in (listing, show, boots):
         command.add_argument("--no-pager", action="store_true", help="do not page on a terminal")
-    export = add("export", "archive", "one tar with everything about a crash", json=False)
+    export = add("export", "archive", "one tar with everything about a crash, or its log for a journal", json=False)
     export.add_argument("crash", metavar="ID", help=ID_HELP)
     export.add_argument(
-        "-o", "--output", metavar="FILE", help="where to, - for standard output (default: pstored-ID.tar)"
+        "-o", "--output", metavar="FILE", help="where to, - for standard output (default: pstored-ID.FORMAT)"
+    )
+    export.add_argument(
+        "--format",
+        choices=("tar", "journal"),
+        default="tar",
+        help="tar: everything; journal: the kernel's lines in the Journal Export Format, for systemd-journal-remote(8)",
     )
     add("verify", "archive", "read the whole archive against its digests")
     check = add("check-config", "settings", "check the configuration, and show what counts")

@@ -158,7 +158,7 @@ def _rest(context: Context, done: Pass, *, stamped: Stamp) -> "tuple[Found, list
 
     with context.archive.lock():
         found, crashes = _find(context, stamped=stamped, touched=done.touched)
-        delivery = do_deliver(context.archive, context.config)
+        delivery = do_deliver(context.host, context.archive, context.config)
         for harvest_id in prune(context.archive, context.config):
             warn(f"harvest {harvest_id} was removed: the archive is over its limits")
     return found, crashes, delivery
@@ -250,7 +250,7 @@ def deliver(options: Namespace) -> int:
 
     context = _open(options)
     with context.archive.lock():
-        delivery = do_deliver(context.archive, context.config)
+        delivery = do_deliver(context.host, context.archive, context.config)
     if options.json:
         _print_json({"schema": 1, "delivery": _delivery_facts(delivery)})
     else:
@@ -322,7 +322,7 @@ def _import_facts(imported: "Import | None") -> dict[str, Any] | None:
 
 def _delivery_facts(delivery: "Delivery") -> dict[str, Any]:
     return {
-        "delivered": [{"sink": e.sink, "crash": e.crash_id} for e in delivery.delivered],
+        "delivered": [{"sink": e.sink, "crash": e.crash_id, "receipt": r} for e, r in delivery.delivered],
         "pending": [
             {"sink": e.sink, "crash": e.crash_id, "error": e.error, "refused": e.refused} for e in delivery.pending
         ],
@@ -370,8 +370,8 @@ def _print_found(found: "Found", crashes: list[dict[str, Any]]) -> None:
 
 
 def _print_delivery(delivery: "Delivery") -> None:
-    for entry in delivery.delivered:
-        print(f"{entry.sink}: has crash {entry.crash_id}")
+    for entry, receipt in delivery.delivered:
+        print(f"{entry.sink}: {receipt.get('said', f'has crash {entry.crash_id}')}")
     reasons = {(e.sink, e.error or "waits for those before it") for e in delivery.pending}
     for sink, error in sorted(reasons):
         warn(f"{sink}: not delivered yet, kept: {error}")

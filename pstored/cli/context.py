@@ -25,9 +25,12 @@ class Context:
 
 def settle(config: Config, root: str) -> Config:
     """Decide what the configuration leaves to the circumstances."""
-    if config.journal.enabled is None:
-        config = config._replace(journal=config.journal._replace(enabled=root == "/"))
-    return config
+    journal = config.journal
+    if journal.enabled is None:
+        journal = journal._replace(enabled=root == "/")
+    if journal.restore is None:
+        journal = journal._replace(restore=journal.enabled)
+    return config._replace(journal=journal)
 
 
 def warn(message: str) -> None:
