@@ -22,7 +22,7 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/python -m fake_pstore --demo
 
 test: $(VENV)/.ready
-	.ci/apt systemd util-linux
+	.ci/apt systemd systemd-journal-remote util-linux
 	$(VENV)/bin/pytest
 
 # Real kernels in QEMU, crashed and collected from: some 15 minutes on two cores.

@@ -8,7 +8,7 @@ import sys
 
 from pstored.errors import PstoredError
 
-KILL_AFTER_S = 10.0
+KILL_AFTER_S = 5.0
 """A run that was asked to end and has not is killed then; collecting is safe to be killed at any point."""
 _KILLS = (signal.SIGTERM, signal.SIGKILL)
 MAX_STATUS = 4096
@@ -67,6 +67,11 @@ def read_settings(root: str) -> Settings:
     return Settings(*marshal.loads(data))  # our own fork's
 
 
+def printable(line: bytes) -> str:
+    """A line as text that controls no terminal, and no service manager, whoever wrote it."""
+    return "".join(c if c.isprintable() else "?" for c in line.decode(errors="replace"))
+
+
 class Run:
     """One ``pstored collect`` in a process of its own, and process group, so that what it starts ends with it."""
 
@@ -117,12 +122,11 @@ class Run:
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def status(self) -> str | None:
-        """The line it wrote on how things stand, without what controls a terminal; None if it did not come so far."""
+        """The line it wrote on how things stand; None if it did not come so far."""
         try:
             line = os.read(self._status_fd, MAX_STATUS).partition(b"\n")[0]
         except BlockingIOError:
             line = b""
         finally:
             os.close(self._status_fd)
-        text = line.decode(errors="replace")
-        return "".join(c if c.isprintable() else "?" for c in text) or None
+        return printable(line) or None

@@ -60,6 +60,8 @@ class Boots(NamedTuple):
 
     stamp_prefix: str = "pstored: boot "
     """What stands before the boot id in the line that marks each boot."""
+    journal: bool = True
+    """Look for the records' kernel lines in the system's journal."""
 
 
 class Journal(NamedTuple):
@@ -71,6 +73,8 @@ class Journal(NamedTuple):
     """Read entries back from this journal namespace."""
     max_text_bytes: int = 256 * 1024
     """The text in the entry is cut to its last so many bytes: journald drops an entry over SystemMaxUse/8 unseen."""
+    restore: bool | None = None
+    """Give the crashed boot's own journal the kernel lines that it lacks; unset: as ``enabled``."""
 
 
 class Watch(NamedTuple):

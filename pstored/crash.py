@@ -32,7 +32,8 @@ def find_crash(incident: Incident) -> Event | None:
             return _plain_event("mce", record.summary or "machine check record that cannot be read", Severity.PANIC)
     if fatal:
         return _unexplained(fatal[-1])
-    return None
+    end = incident.end()
+    return None if end is None else _plain_event(end.kind, end.title, Severity.RESET)
 
 
 def _told_by_mce(event: Event, incident: Incident) -> Event:
@@ -67,7 +68,7 @@ def _plain_event(kind: str, title: str, severity: Severity) -> Event:
 def texts(incident: Incident) -> dict[str, bytes]:
     """What a person reads: file name to text, only those there are."""
     found = {"dmesg.txt": merge(incident.dumps)}
-    for kind in ("console", "pmsg", "ftrace", "mce"):
+    for kind in ("console", "pmsg", "ftrace", "mce", "end"):
         found[f"{kind}.txt"] = b"".join(incident.texts(kind))
     return {name: text for name, text in found.items() if text}
 

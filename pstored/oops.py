@@ -111,6 +111,8 @@ class Severity(StrEnum):
     """A task; the machine may have gone on."""
     WARNING = "warning"
     """Nothing."""
+    RESET = "reset"
+    """The machine, without a word."""
     UNKNOWN = "unknown"
 
 

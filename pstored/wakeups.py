@@ -10,49 +10,31 @@ Imported by the daemon, so nothing here imports typing; pyudev is imported when 
 
 import errno
 import os
+import re
 import select
 import stat
+from collections.abc import Callable
 
 BATCH = 256
 """Messages looked at in one go; epoll tells of the rest at once."""
 RECORD_MAX = 16 * 1024
 """One message of /dev/kmsg is no longer (8 KiB in kernel/printk/printk.c); a smaller buffer would give EINVAL."""
 
+HEADER_MAX = 200
+"""Bytes of a line in which it must say what it is; names of tasks and files may stand before."""
+
 MODULES = frozenset(("pstore", "efi_pstore", "ramoops", "pstore_zone", "pstore_blk", "mtdpstore"))
 """Whose loading brings records, or the file system for them."""
 
-# How the kernel's reports on itself begin; the full reader (pstored.oops) must know none that this does not let pass.
-_REPORTS = (
-    b"BUG: ",
-    b"watchdog: BUG: ",
-    b"watchdog: Watchdog detected ",
-    b"NMI watchdog: BUG: ",
-    b"NMI watchdog: Watchdog detected ",
-    b"Watchdog detected ",
-    b"Unable to handle kernel ",
-    b"Kernel NULL pointer dereference",
-    b"Insufficient stack space",
-    b"Kernel stack overflow",
-    b"PANIC: double fault",
-    b"double fault",
-    b"general protection fault",
-    b"divide error",
-    b"invalid opcode",
-    b"rcu: INFO: ",
-    b"INFO: rcu_",
-    b"INFO: task ",
-    b"KASAN: ",
-    b"UBSAN: ",
-    b"kernel BUG at ",
-    b"mce: [Hardware Error]: CPU ",
-    b"Unhandled fault",
-    b"Internal error: ",
-    b"SError Interrupt",
-    b"Oops",
-    b"Kernel panic",
+# What stands in the first line of the kernel's reports on itself: a first, cheap look, which lets too much pass rather
+# than too little.  What it really was, the run finds out (pstored.oops).  No warnings, out of memory, corrected errors.
+_REPORT = re.compile(
+    rb"BUG|Oops|\[#[0-9]|Kernel panic|PANIC: |Unable to handle |Unhandled |SError|Internal error: |Alignment trap: "
+    rb"|general protection fault[,:]|[Dd]ouble fault|divide error|invalid opcode|NULL pointer deref|Page fault: "
+    rb"|[Bb]ad (?:mode|page) |Kernel (?:Fault|unaligned|bug)|Fault in |stack overflow|Insufficient stack space|LOCKUP"
+    rb"|INFO: task |stall(?:s|ed)? on CPU|detected (?:expedited )?stall|KASAN: |UBSAN: |CFI failure"
+    rb"|[Ss]lab (?:corruption|error)|Machine (?:Check|check in kernel)"
 )
-_NTH = b" [#"
-"""x86's die(): ``int3: 0000 [#1] SMP``."""
 _REGISTERED = b"pstore: Registered "
 
 REPORT = "a report in the kernel's log"
@@ -71,7 +53,7 @@ def reason(line: bytes) -> str | None:
     priority = prefix.partition(b",")[0]
     if not semicolon or len(priority) != 1 or not priority.isdigit() or priority > b"7":
         return None
-    if text.startswith(_REPORTS) or _NTH in text[:64]:
+    if _REPORT.search(text, 0, HEADER_MAX):
         return REPORT
     return BACKEND if text.startswith(_REGISTERED) else None
 
@@ -81,6 +63,9 @@ def is_wanted(action: str | None, subsystem: str | None, name: str, driver: str 
     if action == "bind":
         return subsystem == "platform" and driver == "ramoops"
     return action == "add" and (subsystem == "pmsg" or (subsystem == "module" and name in MODULES))
+
+
+Wanted = Callable[[str | None, str | None, str, str | None], bool]
 
 
 class Source:
@@ -134,10 +119,11 @@ class Uevents(Source):
 
     name = "uevents"
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_wanted: Wanted = is_wanted) -> None:
         """Listen; raises OSError, or ImportError if there is no libudev."""
         import pyudev
 
+        self._is_wanted = is_wanted
         self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
         for subsystem in ("module", "platform", "pmsg"):
             self._monitor.filter_by(subsystem)
@@ -156,7 +142,7 @@ class Uevents(Source):
                 return [*found, "uevents were lost"]
             if device is None:
                 break
-            if is_wanted(device.action, device.subsystem, device.sys_name, device.driver):
+            if self._is_wanted(device.action, device.subsystem, device.sys_name, device.driver):
                 what = f"{device.action} of {device.subsystem} {device.sys_name}"
                 found += [what] if what not in found else []
         return found

@@ -76,7 +76,7 @@ def take_lock(root: str) -> int:
 def watchdog_s() -> float | None:
     """How often the service manager wants to hear from us, sd_watchdog_enabled(3): half of its patience."""
     usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
-    if not usec.isdigit() or not int(usec) or (pid is not None and pid != str(os.getpid())):
+    if not usec.isdecimal() or not int(usec) or (pid is not None and pid != str(os.getpid())):
         return None
     return int(usec) / 2e6
 
@@ -126,12 +126,13 @@ class Watch:
         self._open(KernelLog.name, lambda: KernelLog(os.path.join(root, "dev/kmsg")))
         self._open(Uevents.name, Uevents)
         self._open(Mounts.name, Mounts)
+        self.has_kernel_log = any(isinstance(source, KernelLog) for source in self.sources.values())
         self.seen = look(root, self.settings.store)  # after the mounts are watched, and before the first run
 
     def loop(self) -> int:
         """Until SIGTERM; gives the exit status."""
         now = time.monotonic()
-        self.schedule.ask(now, "start", kernel_log=True, at_once=True)  # an oops may have come before us
+        self.schedule.ask(now, "start", kernel_log=self.has_kernel_log, at_once=True)  # an oops may have come before us
         self._start(now)
         tell("READY=1")
         while not self.stopping or self.run is not None:
@@ -166,9 +167,8 @@ class Watch:
                 reasons = source.drain()
             except OSError as e:
                 say(f"{source.name} can no longer be watched: {e}; the rest is", warning=True)
-                self.epoll.unregister(fd)
                 del self.sources[fd]
-                source.close()
+                source.close()  # which takes it out of the epoll, too
                 continue
             for what in reasons:
                 self._ask(now, what)
@@ -176,10 +176,10 @@ class Watch:
             self.schedule.stir(now)
 
     def _ask(self, now: float, what: str) -> None:
-        self.schedule.ask(now, what, kernel_log=what == REPORT)
+        self.schedule.ask(now, what, kernel_log=what == REPORT and self.has_kernel_log)
         if what == REPORT:
             update_ms = read(self.root, "/sys/module/pstore/parameters/update_ms")  # -1: never
-            if update_ms.isdigit():
+            if update_ms.isdecimal():
                 self.schedule.ask_later(now + int(update_ms) / 1000 + FOLLOW_UP_SLACK_S)
 
     def _compare(self, now: float) -> None:

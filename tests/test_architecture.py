@@ -16,18 +16,39 @@ from tests.conftest import REPOSITORY, MakeRoot
 FLOORS: list[set[str]] = [
     {""},
     {"errors", "steps", "config", "parse", "sinks", "terminal", "schedule", "wakeups"},
-    {"parse.filename", "parse.ecc", "parse.header", "parse.kmsg", "parse.lz", "parse.nx842", "parse.mce", "parse.pmsg"},
+    {
+        "parse.filename",
+        "parse.ecc",
+        "parse.header",
+        "parse.kmsg",
+        "parse.lz",
+        "parse.nx842",
+        "parse.mce",
+        "parse.pmsg",
+        "parse.end",
+    },
     {"parse.decompress", "parse.ftrace"},
     {"parse.record", "oops"},
-    {"durable", "store", "host", "journald", "logs", "listing"},
-    {"index", "child"},
-    {"archive", "efivars", "dumps", "sinks.journal", "stamp"},
-    {"bundle", "erase", "outbox", "incidents"},
-    {"boots", "crash", "quota", "render"},
-    {"report"},
-    {"harvest", "analyze", "deliver", "watch"},
+    {
+        "durable",
+        "store",
+        "host",
+        "journald",
+        "journalexport",
+        "journalremote",
+        "logs",
+        "listing",
+        "manager",
+        "timeline",
+    },
+    {"index", "bootjournal", "child"},
+    {"archive", "efivars", "dumps", "sinks.journal", "sinks.restore", "stamp"},
+    {"bundle", "erase", "outbox", "incidents", "ledger"},
+    {"boots", "crash", "quota", "render", "ends", "resetreason"},
+    {"report", "history"},
+    {"harvest", "imports", "analyze", "deliver", "settle", "watch"},
     {"cli.context"},
-    {"cli.collect", "cli.show", "cli.archive", "cli.settings", "cli.watch"},
+    {"cli.collect", "cli.show", "cli.archive", "cli.settings", "cli.boots", "cli.watch"},
     {"cli"},
     {"__main__"},
 ]
@@ -93,7 +114,7 @@ def test_imports_point_downwards(name: str) -> None:
 
 
 IMPURE = {"os", "time", "pathlib", "subprocess", "socket", "logging", "shutil", "tempfile", "sys", "random"}
-ANALYSIS = {"dumps", "incidents", "oops", "logs", "crash", "boots", "report", "render"}
+ANALYSIS = {"journalexport", "dumps", "incidents", "oops", "logs", "crash", "boots", "report", "render"}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "parse").glob("*.py")), ids=short)
@@ -155,7 +176,13 @@ def test_the_harvest_imports_no_parser_no_pydantic_no_network() -> None:
     modules = loaded("import pstored.harvest")
     assert modules & HEAVY == set()
     assert parsers(modules) == {"filename", "ecc"}
-    assert {"pstored.analyze", "pstored.report", "pstored.deliver", "pstored.oops"} & modules == set()
+    assert {
+        "pstored.imports",
+        "pstored.analyze",
+        "pstored.report",
+        "pstored.deliver",
+        "pstored.oops",
+    } & modules == set()
 
 
 def test_running_the_harvest_imports_no_more(root: MakeRoot) -> None:
@@ -175,6 +202,15 @@ def test_list_and_show_import_no_pydantic(root: MakeRoot) -> None:
     assert listing & HEAVY == set()
     assert not parsers(listing) - {"kmsg"}
     assert loaded(RUN, "--root", str(made.path), "show") & HEAVY == set()
+
+
+def test_the_daemon_imports_next_to_nothing() -> None:
+    """It stays in memory for as long as the machine runs; pyudev and systemd come on top of this."""
+    modules = loaded("import pstored.watch")
+    assert modules & HEAVY == set()
+    assert modules & {"typing", "dataclasses", "logging", "argparse", "tomllib", "socket", "subprocess"} == set()
+    ours = {name for name in modules if name.startswith("pstored.")}
+    assert ours == {f"pstored.{name}" for name in ("watch", "child", "errors", "schedule", "wakeups")}
 
 
 def test_a_collect_without_packed_records_loads_no_extra(root: MakeRoot) -> None:

@@ -14,11 +14,11 @@ from pstored.errors import PstoredError, report
 EPILOG = """\
 exit status:
   0   done, or nothing to do
-  1   something is damaged, deferred or left in the store, or not found; or another watch is running
+  1   something is damaged, deferred, left for a later run, or not found; or another watch is running
   2   wrong usage
   73  the archive cannot be written or read; what is not whole in it stays in the store
   75  not delivered yet; kept for the next try
-  77  no permission to list the store
+  77  no permission to list the store, or the directory to import
   78  wrong configuration
 """
 
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help='print JSON, with a "schema" key')
         return command
 
-    collect = add("collect", "collect", "harvest, analyze and deliver, once: what to run after a reboot")
+    collect = add("collect", "collect", "harvest, import, analyze and deliver, once: what to run after a reboot")
     collect.add_argument(
         "--status-fd", metavar="FD", type=int, help="at the end, write one line on how things stand to this descriptor"
     )
@@ -103,18 +103,38 @@ def _parser() -> argparse.ArgumentParser:
     add("harvest", "collect", "take what is in the store into the archive, durably, then clear the store of it")
     analyze = add("analyze", "collect", "find the crashes in what was harvested")
     analyze.add_argument("--all", action="store_true", help="do all harvests anew, e.g. with new extras")
+    imports = add("import", "collect", "take what systemd-pstore took from the store into the archive, and analyze it")
+    imports.add_argument(
+        "path", nargs="?", metavar="DIR", help="a directory as it leaves it (default: /var/lib/systemd/pstore)"
+    )
+    imports.set_defaults(function="import_")
     add("deliver", "collect", "give crashes to the sinks that do not have them yet")
-    add("stamp", "collect", "write the running boot's id into its kernel log, so that a crash can be told to be its")
+    stamp = add(
+        "stamp", "collect", "write the running boot's id into its kernel log, so that a crash can be told to be its"
+    )
+    stamp.add_argument(
+        "--end",
+        action="store_true",
+        help="note in the ledger that this boot ends in order, if the service manager is stopping the system; no stamp",
+    )
 
     listing = add("list", "show", "one line for each crash, oldest first")
     show = add("show", "show", "what happened: in one sentence, when, on which boot, and the kernel's own words")
     show.add_argument("crash", nargs="?", default="-1", metavar="ID", help=f"{ID_HELP} (default: -1)")
-    for command in (listing, show):
+    boots = add("boots", "boots", "the history of boots: when each began, how long it lived, how it ended, its crash")
+    boots.add_argument("-n", "--lines", type=int, default=0, metavar="N", help="the newest N boots only")
+    for command in (listing, show, boots):
         command.add_argument("--no-pager", action="store_true", help="do not page on a terminal")
-    export = add("export", "archive", "one tar with everything about a crash", json=False)
+    export = add("export", "archive", "one tar with everything about a crash, or its log for a journal", json=False)
     export.add_argument("crash", metavar="ID", help=ID_HELP)
     export.add_argument(
-        "-o", "--output", metavar="FILE", help="where to, - for standard output (default: pstored-ID.tar)"
+        "-o", "--output", metavar="FILE", help="where to, - for standard output (default: pstored-ID.FORMAT)"
+    )
+    export.add_argument(
+        "--format",
+        choices=("tar", "journal"),
+        default="tar",
+        help="tar: everything; journal: the kernel's lines in the Journal Export Format, for systemd-journal-remote(8)",
     )
     add("verify", "archive", "read the whole archive against its digests")
     check = add("check-config", "settings", "check the configuration, and show what counts")

@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``collect`` and its stages: ``harvest``, ``analyze``, ``deliver``, ``stamp``."""
+"""``collect`` and its stages: ``harvest``, ``import``, ``analyze``, ``deliver``; and ``stamp``."""
 
 import json
 import os
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pstored.cli.context import Context, warn
 from pstored.erase import Outcome
 from pstored.errors import ArchiveError, PstoredError, StoreError
 from pstored.harvest import NOTHING, Pass
 from pstored.harvest import harvest as do_harvest
+from pstored.host import Facts
 from pstored.stamp import UNSTAMPED, Stamp
 from pstored.stamp import stamp as do_stamp
-from pstored.terminal import some
+from pstored.terminal import some, visible
 
 if TYPE_CHECKING:
     from pstored.analyze import Found
     from pstored.deliver import Delivery
+    from pstored.imports import Import
+    from pstored.ledger import Look
+
+T = TypeVar("T")
 
 
 def _open(options: Namespace) -> Context:
@@ -48,11 +53,16 @@ def _collect(context: Context, options: Namespace, due: list[str]) -> int:
     A store that cannot be listed does not keep what is archived from being analyzed.
     """
     stamped = _stamp(context)
-    store_error: StoreError | None = None
+    done, imported = NOTHING, None
+    trouble: PstoredError | None = None
     try:
-        done = _harvest(context)
+        done = _with_room(context, lambda: do_harvest(context.host, context.config))
     except StoreError as e:
-        store_error, done = e, NOTHING
+        trouble = e
+    try:
+        imported = _with_room(context, lambda: _import(context))
+    except PstoredError as e:  # what was harvested is to be told all the same
+        trouble = trouble or e
     try:
         found, crashes, delivery = _rest(context, done, stamped=stamped)
     except ArchiveError:
@@ -60,12 +70,13 @@ def _collect(context: Context, options: Namespace, due: list[str]) -> int:
         due += _due(done)
         raise
     due += _due(done, found, delivery)
-    status = 1 if found.failures else _status(done, crashes, delivery)
+    status = 1 if found.failures or (imported and imported.problems) else _status(done, crashes, delivery)
     if options.json:
         _print_json(
             {
                 "schema": 1,
                 "harvest": _pass_facts(done),
+                "import": _import_facts(imported),
                 "crashes": crashes,
                 "notes": list(found.notes),
                 "delivery": _delivery_facts(delivery),
@@ -73,13 +84,15 @@ def _collect(context: Context, options: Namespace, due: list[str]) -> int:
         )
     else:
         _print_pass(context, done)
+        if imported is not None and (imported.archived or imported.problems):
+            _print_import(imported)
         _print_found(found, crashes)
         _print_delivery(delivery)
         if crashes:
             root = "" if options.root == "/" else f"--root {options.root} "
             print(f"see: pstored {root}show {crashes[-1]['id'].split('-')[1][:6]}")
-    if store_error is not None:
-        raise store_error
+    if trouble is not None:
+        raise trouble
     return status
 
 
@@ -113,14 +126,20 @@ def _stamp(context: Context) -> Stamp:
     return do_stamp(context.host, context.config.boots.stamp_prefix)
 
 
-def _harvest(context: Context) -> Pass:
-    """Harvest; if the archive has no room, make it keep its limits, and try once more."""
+def _with_room(context: Context, stage: Callable[[], T]) -> T:
+    """Do a stage; if the archive has no room, make it keep its limits, and try once more."""
     try:
-        return do_harvest(context.host, context.config)
+        return stage()
     except ArchiveError:
         if not _make_room(context):
             raise
-        return do_harvest(context.host, context.config)
+        return stage()
+
+
+def _import(context: Context, path: str | None = None) -> "Import | None":
+    from pstored.imports import import_systemd_pstore
+
+    return import_systemd_pstore(context.host, context.config, path)
 
 
 def _make_room(context: Context) -> bool:
@@ -139,7 +158,7 @@ def _rest(context: Context, done: Pass, *, stamped: Stamp) -> "tuple[Found, list
 
     with context.archive.lock():
         found, crashes = _find(context, stamped=stamped, touched=done.touched)
-        delivery = do_deliver(context.archive, context.config)
+        delivery = do_deliver(context.host, context.archive, context.config)
         for harvest_id in prune(context.archive, context.config):
             warn(f"harvest {harvest_id} was removed: the archive is over its limits")
     return found, crashes, delivery
@@ -150,13 +169,31 @@ def _find(
 ) -> "tuple[Found, list[dict[str, Any]]]":
     """Note the running boot, analyze, and give the crashes with what was found; the caller holds the archive's lock."""
     from pstored.analyze import analyze as do_analyze
-    from pstored.analyze import note_boot
+    from pstored.bootjournal import BootJournal
+    from pstored.history import History
+    from pstored.ledger import note_boot, read_ledger
+    from pstored.settle import settle
 
-    note_boot(context.archive, context.host.facts(), stamped=bool(stamped.devices), stamped_uptime=stamped.uptime_s)
-    found = do_analyze(context.archive, context.config, again=again, touched=touched)
+    archive, facts = context.archive, context.host.facts()
+    note_boot(archive, _look(context, facts, stamp=stamped))
+    journal = BootJournal(context.host)
+    witness = journal if context.config.boots.journal else None
+    found = do_analyze(archive, context.config, journal=witness, again=again, touched=touched)
+    if settle(History(archive, read_ledger(archive), journal, facts.boot_id), facts):
+        found = found.and_then(do_analyze(archive, context.config, journal=witness))
     for failure in found.failures:
         warn(failure)
     return found, [context.archive.load_crash(i) for i in found.crashes]
+
+
+def _look(context: Context, facts: Facts, *, stamp: Stamp = UNSTAMPED, closed: bool = False) -> "Look":
+    """The running boot as the ledger is to have it."""
+    from pstored.ledger import Look
+    from pstored.manager import closes_boots
+    from pstored.resetreason import reset_clues
+
+    closes = context.host.root == "/" and closes_boots()
+    return Look(facts, stamp=stamp, closes=closes, closed=closed, clues=lambda: reset_clues(context.host))
 
 
 def _status(done: Pass, crashes: list[dict[str, Any]], delivery: "Delivery") -> int:
@@ -177,6 +214,24 @@ def harvest(options: Namespace) -> int:
     return done.exit_status()
 
 
+def import_(options: Namespace) -> int:
+    """What another program took from the store, into the archive; then the second stage."""
+    context = _open(options)
+    imported = _with_room(context, lambda: _import(context, options.path))
+    with context.archive.lock():
+        found, crashes = _find(context)
+    if options.json:
+        document = {"schema": 1, "import": _import_facts(imported), "crashes": crashes, "notes": list(found.notes)}
+        _print_json(document)
+    else:
+        if imported is None:
+            print("nothing to import")
+        else:
+            _print_import(imported)
+        _print_found(found, crashes)
+    return int(bool(found.failures or (imported and imported.problems)))
+
+
 def analyze(options: Namespace) -> int:
     """The second stage alone."""
     context = _open(options)
@@ -195,7 +250,7 @@ def deliver(options: Namespace) -> int:
 
     context = _open(options)
     with context.archive.lock():
-        delivery = do_deliver(context.archive, context.config)
+        delivery = do_deliver(context.host, context.archive, context.config)
     if options.json:
         _print_json({"schema": 1, "delivery": _delivery_facts(delivery)})
     else:
@@ -205,15 +260,17 @@ def deliver(options: Namespace) -> int:
 
 def stamp(options: Namespace) -> int:
     """Mark the running boot, in its log and in the ledger."""
-    from pstored.analyze import note_boot
+    from pstored.ledger import note_boot
 
     context = _open(options)
+    if options.end:
+        return _close(context)
     stamped = _stamp(context)
     devices = stamped.devices
     facts = context.host.facts()
     try:
         with context.archive.lock():
-            note_boot(context.archive, facts, stamped=bool(devices), stamped_uptime=stamped.uptime_s)
+            note_boot(context.archive, _look(context, facts, stamp=stamped))
     except ArchiveError as e:  # early at boot the archive may not be there yet: the line in the log is what counts
         warn(f"the boot is not in the ledger yet: {e}")
     if options.json:
@@ -223,6 +280,21 @@ def stamp(options: Namespace) -> int:
     else:
         warn("the boot is not stamped: neither /dev/kmsg nor /dev/pmsg0 takes the line")
     return 0 if devices else 1
+
+
+def _close(context: Context) -> int:
+    """Note that the running boot ends in order, if it does: what ``stamp --end`` is for."""
+    from pstored.ledger import note_boot
+    from pstored.manager import is_stopping
+
+    if not is_stopping():
+        print("the system is not being stopped: nothing to note")
+        return 0
+    facts = context.host.facts()
+    with context.archive.lock():
+        note_boot(context.archive, _look(context, facts, closed=True))
+    print(f"boot {facts.boot_id} ends in order")
+    return 0
 
 
 # -- output
@@ -242,9 +314,15 @@ def _pass_facts(done: Pass) -> dict[str, Any]:
     }
 
 
+def _import_facts(imported: "Import | None") -> dict[str, Any] | None:
+    if imported is None:
+        return None
+    return imported._asdict() | {"archived": [r.name for r in imported.archived]}
+
+
 def _delivery_facts(delivery: "Delivery") -> dict[str, Any]:
     return {
-        "delivered": [{"sink": e.sink, "crash": e.crash_id} for e in delivery.delivered],
+        "delivered": [{"sink": e.sink, "crash": e.crash_id, "receipt": r} for e, r in delivery.delivered],
         "pending": [
             {"sink": e.sink, "crash": e.crash_id, "error": e.error, "refused": e.refused} for e in delivery.pending
         ],
@@ -272,6 +350,16 @@ def _print_pass(context: Context, done: Pass) -> None:
         warn(f"{outcome}: {some(names)}: {why}")
 
 
+def _print_import(imported: "Import") -> None:
+    new = len(imported.archived)
+    what = f"{new} new record{'s' * (new != 1)} imported" if new else "nothing new"
+    print(f"{visible(imported.path)}: {what}" + (f", {imported.known} archived before" if imported.known else ""))
+    for note in imported.notes:
+        print(note)
+    for problem in imported.problems:
+        warn(problem)
+
+
 def _print_found(found: "Found", crashes: list[dict[str, Any]]) -> None:
     from pstored.listing import short_line
 
@@ -282,8 +370,8 @@ def _print_found(found: "Found", crashes: list[dict[str, Any]]) -> None:
 
 
 def _print_delivery(delivery: "Delivery") -> None:
-    for entry in delivery.delivered:
-        print(f"{entry.sink}: has crash {entry.crash_id}")
+    for entry, receipt in delivery.delivered:
+        print(f"{entry.sink}: {receipt.get('said', f'has crash {entry.crash_id}')}")
     reasons = {(e.sink, e.error or "waits for those before it") for e in delivery.pending}
     for sink, error in sorted(reasons):
         warn(f"{sink}: not delivered yet, kept: {error}")

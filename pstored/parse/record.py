@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pstored.errors import DamagedError
 from pstored.parse.decompress import UnpackError, unpack
 from pstored.parse.ecc import EccNotice, split_ecc_notice
+from pstored.parse.end import BootEnd, parse_end
 from pstored.parse.filename import RecordName, erst_boot_key, split_efi_id, split_record_name
 from pstored.parse.ftrace import parse_ftrace_text
 from pstored.parse.header import DumpHeader, split_dump_header
@@ -42,6 +43,8 @@ class Record:
     """What a person reads; None if the record is not understood."""
     summary: str | None
     """One sentence, for records that are no text (mce)."""
+    end: BootEnd | None
+    """How a boot ended that left no record: what ours of type ``end`` say."""
     damage: tuple[str, ...]
     """What is broken or missing in this record."""
     notes: tuple[str, ...]
@@ -56,6 +59,7 @@ class _Draft:
     header: DumpHeader | None = None
     text: bytes | None = None
     summary: str | None = None
+    end: BootEnd | None = None
     time_ns: int | None = None
     ecc: EccNotice | None = None
     damage: list[str] = field(default_factory=list)
@@ -109,6 +113,7 @@ def decode_record(
         header=draft.header,
         text=draft.text,
         summary=draft.summary,
+        end=draft.end,
         damage=tuple(draft.damage),
         notes=tuple(draft.notes),
     )
@@ -190,7 +195,16 @@ def _mce(draft: _Draft) -> None:
     draft.damage += mce.damage
 
 
-_DECODERS = {"dmesg": _dmesg, "console": _console, "pmsg": _pmsg, "ftrace": _ftrace, "mce": _mce}
+def _end(draft: _Draft) -> None:
+    try:
+        draft.end = parse_end(draft.content)
+    except DamagedError as e:
+        draft.damage.append(str(e))
+        return
+    draft.text = draft.end.render().encode(errors="backslashreplace")
+
+
+_DECODERS = {"dmesg": _dmesg, "console": _console, "pmsg": _pmsg, "ftrace": _ftrace, "mce": _mce, "end": _end}
 
 
 def _time(draft: _Draft, name: RecordName | None, mtime_ns: int) -> int | None:
