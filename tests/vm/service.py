@@ -251,12 +251,53 @@ HISTORY = "tell pstored boots\npstored boots --json >/job/history\n"
 STOPPED = "tell journalctl --no-pager --boot=-1 --unit=pstored-harvest.service --unit=pstored.service --lines=30\n"
 
 
+# The archive on something like a network: its mount needs what comes after sysinit.target, and takes its time.
+LATE_MOUNT = """
+umount /var/lib/pstored
+printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=sleep 8\\n' >/etc/systemd/system/slow.service
+options=bind,nofail,x-systemd.requires=slow.service
+echo "/disk/var/lib/pstored /var/lib/pstored none $options" >/etc/fstab
+"""
+
+
+def late_archive_holds_up_nothing(directory: Path, kernel: str) -> str:
+    """The archive's file system comes after sysinit.target: that does not wait, nothing is lost, nor put below it."""
+    service = Service(directory, kernel, "erst")
+    crashed = service.bench.crash()
+    script = f"""{AWAIT}
+await idle '1 crash'
+systemctl show --property=ActiveState,Result,ExecMainExitTimestampMonotonic pstored-harvest.service >/job/harvest
+systemctl show --property=ActiveEnterTimestampMonotonic sysinit.target >/job/sysinit
+systemctl show --property=ActiveEnterTimestampMonotonic var-lib-pstored.mount >/job/mount
+{STATUS}
+tell journalctl --no-pager --boot=0 --grep='ordering cycle|pstored|slow'
+journalctl --no-pager --boot=0 --grep='ordering cycle' >/job/cycle
+{LOOK}
+mkdir /tmp/below; mount --bind / /tmp/below; find /tmp/below/var/lib/pstored >/job/below
+"""
+    vm = service.run("late-archive", script, setup=SETUP + DAEMON + LATE_MOUNT)
+    assert properties(vm.job / "harvest") == {
+        "ActiveState": "inactive",
+        "Result": "exec-condition",
+        "ExecMainExitTimestampMonotonic": "0",
+    }
+    sysinit = int(properties(vm.job / "sysinit")["ActiveEnterTimestampMonotonic"])
+    assert 0 < sysinit < int(properties(vm.job / "mount")["ActiveEnterTimestampMonotonic"])
+    assert "cycle" not in (vm.job / "cycle").read_text()
+    assert (vm.job / "below").read_text() == "/tmp/below/var/lib/pstored\n"
+    collected = read_collected(vm.job)
+    assert not collected.left, f"left in the store: {sorted(collected.left)}"
+    check_boots(collected, [boot_id(crashed)])
+    return "skipped at boot, sysinit.target not held up; harvested by the daemon once it was mounted"
+
+
 def _table() -> Iterator[Scenario]:
     def line(name: str, function: Any, **arguments: Any) -> Scenario:
         return Scenario(name, functools.partial(function, **arguments))
 
     yield line("10-ramoops-6.12", crash_is_harvested_at_boot, kernel="6.12", backend="ramoops")
     yield line("11-late-6.12", daemon_follows_what_happens, kernel="6.12")
+    yield line("12-archive-6.1", late_archive_holds_up_nothing, kernel="6.1")
     yield line("10-efi-6.1", crash_is_harvested_at_boot, kernel="6.1", backend="efi")
 
 
