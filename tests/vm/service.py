@@ -16,7 +16,7 @@ from typing import Any
 
 from . import kernels
 from .checks import check_boots, check_text, read_collected
-from .scenarios import BACKENDS, Bench, Scenario, boot_id
+from .scenarios import BACKENDS, OOPS, Bench, Scenario, boot_id
 from .vm import Start, Vm, ramoops
 
 # Debian's own: the units do not see one in a home directory
@@ -144,6 +144,11 @@ def properties(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in path.read_text().splitlines())
 
 
+def crash_ids(entries: Path) -> set[str]:
+    """The crashes that are in the journal."""
+    return {json.loads(line)["PSTORE_CRASH_ID"] for line in entries.read_text().splitlines()}
+
+
 def check_restored(job: Path, text: bytes) -> None:
     """The journal of the crashed boot has the kernel's lines to the last, none twice."""
     wanted = [re.sub(rb"\A<\d+>\[ *\d+\.\d+\] ", b"", line) for line in text.splitlines()][-20:]
@@ -226,9 +231,15 @@ tell systemctl start pstored.service
 await idle '1 crash'
 systemctl show --property=NRestarts pstored.service >/job/restarts
 {LOOK}
+{OOPS}
+await idle '2 crashes'
+{STATUS}
+tell ls -l /sys/fs/pstore
+tell pstored list
+journalctl --no-pager --output=json MESSAGE_ID={MESSAGE_ID} >/job/entries.oops
 {REBOOT}
 """
-    vm = service.run("late", script, load=(), files=files)
+    vm = service.run("late", script, load=(), files=[*files, kernels.oops_module(kernel)])
     collected = read_collected(vm.job)
     assert not collected.left, f"left in the store: {sorted(collected.left)}"
     check_boots(collected, [boot_id(crashed)])
@@ -238,13 +249,18 @@ systemctl show --property=NRestarts pstored.service >/job/restarts
     assert stopped == {"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0"}, stopped
     assert properties(vm.job / "restarts") == {"NRestarts": "0"}
 
-    after = service.run("after", AWAIT + "await idle '1 crash'\n" + ENTRIES + STOPPED + STATUS + HISTORY + LOOK)
-    assert (after.job / "entries").read_text().count("\n") == 1
+    after = service.run("after", AWAIT + "await idle '2 crashes'\n" + ENTRIES + STOPPED + STATUS + HISTORY + LOOK)
+    # the oops was reported from the kernel's log; now that pstore shows it, it is the same crash
+    assert crash_ids(vm.job / "entries.oops") == crash_ids(after.job / "entries")
+    assert len(crash_ids(after.job / "entries")) == 2
+    seen = read_collected(after.job)
+    assert not seen.left, f"left in the store: {sorted(seen.left)}"
+    check_boots(seen, [boot_id(crashed), boot_id(vm)])
     ends = {boot["boot_id"]: boot["end"] for boot in json.loads((after.job / "history").read_bytes())["boots"]}
     assert ends[boot_id(crashed)]["kind"] == "panic"
     assert ends[boot_id(vm)]["kind"] == "clean", ends[boot_id(vm)]
     assert any("ledger" in says for says in ends[boot_id(vm)]["evidence"]), ends[boot_id(vm)]
-    return "woken by insmod, reloaded, stopped, started; one entry; orderly end"
+    return "woken by insmod, reloaded, stopped, started; an oops reported once; orderly end"
 
 
 HISTORY = "tell pstored boots\npstored boots --json >/job/history\n"
