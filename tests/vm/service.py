@@ -255,7 +255,7 @@ journalctl --no-pager --output=json MESSAGE_ID={MESSAGE_ID} >/job/entries.oops
     assert len(crash_ids(after.job / "entries")) == 2
     seen = read_collected(after.job)
     assert not seen.left, f"left in the store: {sorted(seen.left)}"
-    check_boots(seen, [boot_id(crashed), boot_id(vm)])
+    assert seen.boots() == [boot_id(crashed), boot_id(vm)]
     ends = {boot["boot_id"]: boot["end"] for boot in json.loads((after.job / "history").read_bytes())["boots"]}
     assert ends[boot_id(crashed)]["kind"] == "panic"
     assert ends[boot_id(vm)]["kind"] == "clean", ends[boot_id(vm)]
