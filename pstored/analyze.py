@@ -19,14 +19,15 @@ from pstored import __version__, durable
 from pstored.archive import SCHEMA, Archive, dump_json, join_id, seal
 from pstored.archive import Harvest as Bundle
 from pstored.boots import Attribution, Confidence, KernelLines, Method, Question, attribute
+from pstored.bundle import live_boot
 from pstored.config import Config
-from pstored.crash import find_crash, no_crash, texts
-from pstored.dumps import assemble
+from pstored.crash import find_crash, merge, no_crash, texts
+from pstored.dumps import MAX_PART, Dump, assemble
 from pstored.errors import ArchiveError
 from pstored.incidents import Incident, are_one_boot, group
 from pstored.ledger import read_ledger
-from pstored.logs import ends_orderly
-from pstored.oops import Event
+from pstored.logs import Log, ends_orderly
+from pstored.oops import Event, EventKey, Severity, event_keys, find_events
 from pstored.outbox import Outbox, enabled_sinks
 from pstored.parse.record import Record, decode_record
 from pstored.report import FileReport, Report, build
@@ -34,7 +35,7 @@ from pstored.report import FileReport, Report, build
 logger = logging.getLogger(__name__)
 RECENT = 10
 """So many of the newest crashes may still grow by a harvest whose boot is not named."""
-PROOFS = (Method.STAMP, Method.JOURNAL)
+PROOFS = (Method.KMSG, Method.STAMP, Method.JOURNAL)
 """Methods whose answer nothing else overrules."""
 FORGOTTEN = "found earlier, and no longer in the journal: "
 """Stands before evidence that was kept of an earlier analysis."""
@@ -218,6 +219,11 @@ class _Analyzer:
                 started_ns=_started_ns(facts),
                 stamp_prefix=self.config.boots.stamp_prefix,
                 journal=self.journal,
+                live=tuple(
+                    (r.name, boot_id)
+                    for r in incident.records()
+                    if (boot_id := live_boot(self._bundle(r.harvest_id).facts)) is not None
+                ),
             )
         )
         said = {a for r in incident.records() if (a := self._said.get((r.harvest_id, r.name))) is not None}
@@ -392,10 +398,34 @@ class _Analyzer:
 
 
 def _holds_more(whole: Incident, before: Incident) -> bool:
-    """Whether there is another dump, or what was missing or broken of one: worth telling once more."""
-    parts_now, parts_then = (sum(len(set(d.parts)) for d in i.dumps) for i in (whole, before))
+    """Whether there is another event, or what was missing or broken of a dump: worth telling once more.
+
+    A dump of what another source has told already (an oops, read from the running kernel's log) is not.
+    """
     mended = all(d.is_complete for d in whole.dumps) and not all(d.is_complete for d in before.dumps)
-    return len(whole.dumps) > len(before.dumps) or parts_now > parts_then or mended
+    had = {(d.backend, d.reason, d.count): len(set(d.parts)) for d in before.dumps}
+    fuller = any(len(set(d.parts)) > had.get((d.backend, d.reason, d.count), MAX_PART) for d in whole.dumps)
+    return mended or fuller or _panicked(whole) > _panicked(before) or _tells_more(whole, before)
+
+
+def _panicked(incident: Incident) -> bool:
+    event = find_crash(incident)
+    return event is not None and event.severity is Severity.PANIC
+
+
+def _tells_more(whole: Incident, before: Incident) -> bool:
+    """By the texts; of dumps whose text tells nothing, by the number of dumps."""
+    told_now, told_then = (_events(incident) for incident in (whole, before))
+    if told_now - told_then:
+        return True
+    silent = any(d.log.event is None for d in whole.dumps)
+    dumps_now, dumps_then = (sum(d.reason is not None for d in i.dumps) for i in (whole, before))
+    return silent and dumps_now > max(dumps_then, len(told_then))
+
+
+def _events(incident: Incident) -> set[EventKey]:
+    lines = Log(merge(incident.dumps)).lines
+    return set(event_keys(lines, find_events(lines)))
 
 
 def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:
@@ -430,10 +460,22 @@ def _started_ns(facts: dict[str, Any]) -> int | None:
     return wall_ns - int(uptime_s * 1e9)
 
 
+def _by_uptime(dumps: list[Dump]) -> list[Dump]:
+    """Dumps of one boot in the order of its own clock: the wall clock may have been set since the log was read."""
+    if not any(d.is_live for d in dumps) or any(d.log.span is None for d in dumps):
+        return dumps
+
+    def order(dump: Dump) -> tuple[bool, int, bool]:
+        end = 0 if dump.log.span is None else dump.log.span[1]
+        return dump.reason not in (None, "Oops"), end, not dump.is_live  # what a boot survives comes first
+
+    return sorted(dumps, key=order)
+
+
 def group_as_one(records: list[Record]) -> Incident:
     """Records that are known to be of one boot."""
     incident = Incident()
-    for dump in assemble(r for r in records if r.type == "dmesg"):
+    for dump in _by_uptime(assemble(r for r in records if r.type == "dmesg")):
         incident.add(dump)
     incident.zones += [r for r in records if r.type != "dmesg"]
     return incident

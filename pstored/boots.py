@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which boot crashed: the stamp, the journal, the ledger of boots seen, elimination; each answer with its evidence.
+"""Which boot crashed: its own log, stamp, journal, the ledger of boots seen, elimination; each with its evidence.
 
 In order of certainty (the first that answers, wins):
 
-1. *stamp*: every boot, pstored writes ``pstored: boot <boot-id>`` to the kernel log; found in a record, it is proof.
-2. *journal*: one boot's journal has the record's kernel lines, text and microsecond.  No wall clock is in that.
-3. *ledger*: of the boots seen, exactly one has the record's kernel, and began when the record says.
-4. *elimination*: console and pmsg zones hold the boot before the collecting one, and one boot only can be meant.
-5. *unknown*, with the reason.
+1. *kmsg*: a record was read from the log of the running kernel, so it is of the boot that read it.
+2. *stamp*: every boot, pstored writes ``pstored: boot <boot-id>`` to the kernel log; found in a record, it is proof.
+3. *journal*: one boot's journal has the record's kernel lines, text and microsecond.  No wall clock is in that.
+4. *ledger*: of the boots seen, exactly one has the record's kernel, and began when the record says.
+5. *elimination*: console and pmsg zones hold the boot before the collecting one, and one boot only can be meant.
+6. *unknown*, with the reason.
 
-The collecting boot is never named but by its own stamp or its own lines in the journal, which are as good a proof.
+The collecting boot is never named but by its own log, its stamp or its lines in the journal, which are as good a proof.
 The wall clock alone never decides.
 """
 
@@ -48,6 +49,7 @@ LIVE_ZONES_OF_PREVIOUS_BOOT = frozenset(("console", "pmsg"))
 class Method(StrEnum):
     """How a boot was named."""
 
+    KMSG = "kmsg"
     STAMP = "stamp"
     JOURNAL = "journal"
     LEDGER = "ledger"
@@ -100,6 +102,8 @@ class Question:
     stamp_prefix: str
     journal: KernelLines | None = None
     """None if it is not to be asked."""
+    live: tuple[tuple[str, str], ...] = ()
+    """Names of the records that were read from the log of a running kernel, each with the boot that it was."""
 
 
 def attribute(question: Question) -> Attribution:
@@ -111,6 +115,14 @@ def attribute(question: Question) -> Attribution:
             return replace(answer, evidence=answer.evidence + tuple(question.incident.evidence))
     evidence = (*reasons, *question.incident.evidence)
     return Attribution(boot_id=None, method=Method.UNKNOWN, confidence=Confidence.NONE, evidence=evidence)
+
+
+def _by_kmsg(question: Question, reasons: list[str]) -> Attribution | None:  # noqa: ARG001 - as all methods
+    if len({boot_id for _, boot_id in question.live}) != 1:
+        return None
+    name, boot_id = question.live[0]
+    evidence = f"{name} was read from the log of boot {boot_id} while it ran"
+    return Attribution(boot_id=boot_id, method=Method.KMSG, confidence=Confidence.CERTAIN, evidence=(evidence,))
 
 
 def _by_stamp(question: Question, reasons: list[str]) -> Attribution | None:
@@ -318,6 +330,7 @@ def _by_elimination(question: Question, reasons: list[str]) -> Attribution | Non
 
 
 METHODS: tuple[Callable[[Question, list[str]], Attribution | None], ...] = (
+    _by_kmsg,
     _by_stamp,
     _by_journal,
     _by_end,

@@ -7,13 +7,20 @@ However many records there are: the tar, harvest.json, their directory, its pare
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pstored import __version__, durable
 from pstored.archive import SCHEMA, Archive, Harvest, Receipt, dump_json, make_id, seal, utc
 from pstored.errors import ArchiveError
 from pstored.host import Facts
+from pstored.parse.filename import KMSG
 from pstored.store import CHUNK, Digest, RecordReadError, Store, record_key
+
+
+def live_boot(facts: dict[str, Any]) -> str | None:
+    """The boot whose log a harvest was read from while it ran; None for a harvest from elsewhere."""
+    store = facts.get("store")
+    return facts.get("boot_id") if isinstance(store, dict) and store.get("backend") == KMSG else None
 
 
 def write_bundle(

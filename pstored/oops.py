@@ -6,9 +6,11 @@ and nothing it does not say; a log with no such header shows no crash.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from pstored.parse.kmsg import KmsgLine
 
@@ -157,9 +159,50 @@ def find_events(lines: list[KmsgLine]) -> list[Event]:
     return [_report(lines, r) for r in reports if r[0] < fatal.first] + [fatal]
 
 
+class EventKey(NamedTuple):
+    """What tells one event of a boot from its others, and is the same in every text that holds it."""
+
+    severity: Severity
+    time_ns: int | None
+    """Of its first line; None where the lines have no times, or the kernel says the same again and again."""
+    header: bytes
+    """Its first line; without its numbers if the kernel says it again and again."""
+    number: int
+    """Without times: how many-th of those with this header."""
+
+
+_REPEATED = frozenset(("soft-lockup", "hard-lockup", "rcu-stall", "hung-task", "workqueue-lockup"))
+"""Reports of a state that lasts: repeated every 20 to 120 s, with another number of seconds in them."""
+_NUMBER = re.compile(rb"[0-9]{1,20}")
+
+
+def event_keys(lines: list[KmsgLine], events: list[Event]) -> list[EventKey]:
+    """The keys of a log's events, in their order."""
+    keys: list[EventKey] = []
+    untimed: Counter[bytes] = Counter()
+    for event in events:
+        line = lines[event.first]
+        if event.kind in _REPEATED:
+            keys.append(EventKey(event.severity, None, _NUMBER.sub(b"", line.text), 0))
+            continue
+        if line.time_ns is None:
+            untimed[line.text] += 1
+        keys.append(EventKey(event.severity, line.time_ns, line.text, untimed[line.text]))
+    return keys
+
+
+def is_finished(lines: list[KmsgLine], event: Event) -> bool:
+    """Whether the log goes to the end of a report: it has its last line, or as many as any has."""
+    return event.first + LONGEST <= len(lines) or _is_end(lines[event.last - 1])
+
+
+def _is_end(line: KmsgLine) -> bool:
+    return not line.facility and _END.match(line.text) is not None
+
+
 def _report(lines: list[KmsgLine], report: tuple[int, str, bytes]) -> Event:
     at, kind, header = report
-    end = next((i + 1 for i in range(at, min(at + LONGEST, len(lines))) if _END.match(lines[i].text)), at + LOOK_AHEAD)
+    end = next((i + 1 for i in range(at, min(at + LONGEST, len(lines))) if _is_end(lines[i])), at + LOOK_AHEAD)
     return _event(lines, kind, header, Severity.OOPS, at, end)
 
 
@@ -214,7 +257,8 @@ def _follows_at_once(earlier: KmsgLine, later: KmsgLine) -> bool:
 
 def _event(lines: list[KmsgLine], kind: str, header: bytes, severity: Severity, first: int, last: int) -> Event:
     last = min(last, len(lines))
-    window = [line.text for line in lines[first : max(last, min(first + LOOK_AHEAD, len(lines)))]]
+    # what user space says in between is no part of a report
+    window = [line.text for line in lines[first : max(last, first + LOOK_AHEAD)] if not line.facility]
     function = None if kind == "sysrq" else _first(_FUNCTION, window[:LOOK_AHEAD]) or _first(_SOURCE, window[:1])
     task = _HUNG.match(header) or next((found for text in window if (found := _TASK.search(text))), None)
     title = header.decode(errors="backslashreplace").strip()

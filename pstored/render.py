@@ -7,6 +7,7 @@ Takes crash.json and its texts; whatever comes from a record is escaped, so that
 from typing import Any
 
 from pstored.oops import Event, find_events
+from pstored.parse.filename import KMSG
 from pstored.parse.kmsg import KmsgLine, parse_kmsg
 from pstored.terminal import Style, some, visible
 
@@ -81,7 +82,9 @@ _ENDS = {
 
 
 def _dump(dump: dict[str, Any]) -> str:
-    name = "dump without header" if dump["reason"] is None else f"{dump['reason']}#{dump['count']}"
+    if dump.get("backend") == KMSG:
+        return f"{_dump_name(dump)} ({dump['lines']} lines): {visible(dump['title'] or '')}"
+    name = _dump_name(dump)
     parts = len(dump["parts"])
     text = f"{name} ({parts} part{'s' * (parts != 1)}, {dump['lines']} lines"
     if dump["missing"]:
@@ -90,8 +93,18 @@ def _dump(dump: dict[str, Any]) -> str:
     return text + (f": {visible(dump['title'])}" if dump["title"] else "")
 
 
+def _dump_name(dump: dict[str, Any]) -> str:
+    if dump.get("backend") == KMSG:
+        return "the log while it ran"
+    return "dump without header" if dump["reason"] is None else f"{dump['reason']}#{dump['count']}"
+
+
 def _records(crash: dict[str, Any]) -> str:
-    records = crash["records"]
+    records = [r for r in crash["records"] if not r["name"].startswith(f"dmesg-{KMSG}-")]
+    read = len(crash["records"]) - len(records)
+    from_log = f"{read} read from the log of the running kernel" if read else ""
+    if not records:
+        return from_log
     erased = sum(r["erased"] is True for r in records)
     live = sum(r["outcome"] == "live" for r in records)
     imported = sum(r["outcome"] == "imported" for r in records)
@@ -105,7 +118,7 @@ def _records(crash: dict[str, Any]) -> str:
     corrected = sum(r["ecc"]["corrected_bytes"] for r in records if r["ecc"])
     if corrected:
         text += f"; ECC corrected {corrected} bytes"
-    return text
+    return text + (f"; {from_log}" if from_log else "")
 
 
 def _excerpt(texts: dict[str, bytes]) -> list[str]:

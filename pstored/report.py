@@ -15,6 +15,7 @@ from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, build_time_s
 from pstored.oops import Event, Severity
 from pstored.parse.end import BootEnd
+from pstored.parse.filename import KMSG
 from pstored.parse.record import Record
 from pstored.terminal import visible
 
@@ -63,6 +64,7 @@ class KernelReport(_Model):
 class DumpReport(_Model):
     """One dump of the kernel log."""
 
+    backend: str | None = Field(description="where it was kept; kmsg: it is the log as it was read while that boot ran")
     reason: str | None = Field(description="Panic, Oops, Emergency, ...; null if the record has no header")
     count: int | None = Field(description="dumps since that boot began, this one included")
     title: str | None = Field(description="what its text tells of, in one line")
@@ -90,7 +92,9 @@ class RecordReport(_Model):
     harvest_id: str
     compression: str | None = Field(description="the algorithm, if the record had to be unpacked")
     ecc: EccReport | None
-    erased: bool | None = Field(description="whether it was erased from the store; null if that is not known")
+    erased: bool | None = Field(
+        description="whether it was erased from the store; null if that is not known, or it never was there"
+    )
     outcome: str | None = Field(
         description="erased, live, kept, deferred, changed, failed, unreadable, vanished; or imported"
     )
@@ -109,7 +113,7 @@ class Report(_Model):
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     id: str
-    revision: int = Field(description="from 1; goes up when a later harvest brings another dump of the same boot")
+    revision: int = Field(description="from 1; goes up when a later harvest tells of more of the same boot")
     title: str
     kind: str
     severity: Severity
@@ -171,8 +175,8 @@ def build(
         if record.type != "dmesg":
             notes += [f"{record.name}: {text}" for text in record.damage]
     notes += [f"a guess: {guess}" for guess in incident.guesses]
-    backends = sorted({r.backend for r in records if r.backend is not None})
-    if len(backends) > 1:
+    backends = sorted({r.backend for r in records if r.backend is not None}, key=lambda b: (b == KMSG, b))
+    if len([b for b in backends if b != KMSG]) > 1:
         notes.append(f"records from several backends: {', '.join(backends)}")
     dumps = [_dump(d) for d in incident.dumps]
     complete = all(d.complete for d in dumps) and not any(r.damage for r in records)
@@ -242,6 +246,7 @@ def build(
 
 def _dump(dump: Dump) -> DumpReport:
     return DumpReport(
+        backend=dump.backend,
         reason=dump.reason,
         count=dump.count,
         title=None if dump.log.event is None else _one_line(dump.log.event.title),
@@ -278,7 +283,7 @@ def _record(record: Record, erased: dict[str, Any] | None, source: str | None) -
 
 def _why_unknown(record: Record) -> str | None:
     """Why it is not known what became of a record in the store; None for ours, which were never there."""
-    return None if record.end is not None else "the harvest ended before it was noted"
+    return None if record.end is not None or record.backend == KMSG else "the harvest ended before it was noted"
 
 
 def _kernel(incident: Incident, notes: list[str]) -> KernelReport:

@@ -157,14 +157,15 @@ class Store:
 class MemoryStore(Store):
     """Records that we hold ourselves, to be archived like any other."""
 
-    def __init__(self, records: Mapping[str, bytes]) -> None:
+    def __init__(self, records: Mapping[str, bytes], *, mtime_ns: int = 0) -> None:
         super().__init__("(memory)")
         self._records = records
+        self._mtime_ns = mtime_ns
 
     def read(self, name: str) -> Iterator[bytes]:
         """The record, in one piece."""
         yield self._records[name]
 
     def mtime_ns(self, name: str) -> int:  # noqa: ARG002 - as any store
-        """None of them has a time of its own."""
-        return 0
+        """One for all; 0 if they have none of their own."""
+        return self._mtime_ns

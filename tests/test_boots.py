@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -135,6 +136,22 @@ def test_conflicting_stamps_are_not_settled_by_the_ledger() -> None:
     """What contradicts itself is not made certain by the clock."""
     answer = ask(dump(text=stamped(CRASHED) + stamped(OTHER)), ledger=(boot(OLD), boot(NOW, T0 + 500)))
     assert answer.boot_id in (None, CRASHED, OTHER)
+
+
+# -- the log of the running kernel
+
+
+def test_what_was_read_from_the_log_of_a_running_kernel_is_of_that_boot() -> None:
+    """Certain, whatever stamp somebody has written, and though it is the collecting one."""
+    name, data = "dmesg-kmsg-7", stamped(OTHER).encode() + b"<1>[   10.000000] BUG: kernel NULL\n"
+    (incident,) = group([decode_record(name, data, mtime_ns=int(T0 * 1e9))], stamp_prefix=PREFIX)
+    question = Question(
+        incident=incident, ledger=(), collecting_boot=NOW, started_ns=None, stamp_prefix=PREFIX, live=((name, NOW),)
+    )
+    answer = attribute(question)
+    assert (answer.boot_id, answer.method, answer.confidence) == (NOW, Method.KMSG, Confidence.CERTAIN)
+    assert answer.evidence == (f"{name} was read from the log of boot {NOW} while it ran",)
+    assert attribute(replace(question, live=())).boot_id == OTHER
 
 
 # -- the journal

@@ -318,7 +318,7 @@ def test_collect_as_json(root: MakeRoot, pstored: Pstored) -> None:
     for crashes in (1, 0):
         done = pstored("collect", "--json", root=made)
         assert done.status == 0
-        assert list(done.json) == ["schema", "harvest", "import", "crashes", "notes", "delivery"]
+        assert list(done.json) == ["schema", "harvest", "import", "kernel_log", "crashes", "notes", "delivery"]
         assert list(done.json["harvest"]) == ["id", "archived", "known", "records", "warnings"]
         assert (done.json["schema"], len(done.json["crashes"])) == (1, crashes)
 

@@ -265,7 +265,10 @@ def test_clock_that_went_back_hides_no_boot(later_s: int, machine: Machine) -> N
     assert machine.log() == [*LINES, *TAIL]
     assert [as_dumped(entry) for entry in machine.entries("-b", "0")] == LINES[:50]
     assert [as_dumped(entry) for entry in machine.entries("-b", "-1")] == [*LINES, *TAIL]
-    assert machine.sound_files() == 2
+    assert machine.deliver(TEXT + b"<0>[   11.000000] later", revision=2)["lines"] == 1
+    assert [line.split()[:2] for line in machine.journalctl("-q", "--list-boots").splitlines()] == before
+    assert as_dumped(machine.entries("-b", "-1")[-1]) == b"<0>[   11.000000] later"
+    assert machine.sound_files() == 3
 
 
 def test_clocks_that_leave_no_room_are_left_alone(machine: Machine) -> None:
@@ -349,6 +352,13 @@ def test_boot_that_is_not_sure_is_left_alone(boot: dict[str, Any], machine: Mach
     """It may be another's journal."""
     machine.write(*received(LINES))
     assert "not sure enough" in said(machine, boot=boot)
+
+
+def test_boot_that_is_still_running_is_left_to_journald(machine: Machine) -> None:
+    """It survived an oops, and journald may be about to write those very lines."""
+    machine.write(*received(LINES))
+    machine.root.reboot(BOOT)
+    assert "still running" in said(machine)
 
 
 def test_log_without_times_cannot_be_placed(machine: Machine) -> None:

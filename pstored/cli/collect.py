@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pstored.analyze import Found
     from pstored.deliver import Delivery
     from pstored.imports import Import
+    from pstored.kernellog import Look as LogLook
     from pstored.ledger import Look
 
 T = TypeVar("T")
@@ -63,6 +64,7 @@ def _collect(context: Context, options: Namespace, due: list[str]) -> int:
         imported = _with_room(context, lambda: _import(context))
     except PstoredError as e:  # what was harvested is to be told all the same
         trouble = trouble or e
+    look = _look_into_log(context) if options.kernel_log else None
     try:
         found, crashes, delivery = _rest(context, done, stamped=stamped)
     except ArchiveError:
@@ -70,13 +72,16 @@ def _collect(context: Context, options: Namespace, due: list[str]) -> int:
         due += _due(done)
         raise
     due += _due(done, found, delivery)
-    status = 1 if found.failures or (imported and imported.problems) else _status(done, crashes, delivery)
+    unlooked = look is not None and look.failed
+    due += ["the log of the running kernel"] if unlooked else []
+    status = 1 if found.failures or unlooked or (imported and imported.problems) else _status(done, crashes, delivery)
     if options.json:
         _print_json(
             {
                 "schema": 1,
                 "harvest": _pass_facts(done),
                 "import": _import_facts(imported),
+                "kernel_log": None if look is None else _look_facts(look),
                 "crashes": crashes,
                 "notes": list(found.notes),
                 "delivery": _delivery_facts(delivery),
@@ -86,6 +91,8 @@ def _collect(context: Context, options: Namespace, due: list[str]) -> int:
         _print_pass(context, done)
         if imported is not None and (imported.archived or imported.problems):
             _print_import(imported)
+        if look is not None:
+            _print_look(look)
         _print_found(found, crashes)
         _print_delivery(delivery)
         if crashes:
@@ -140,6 +147,16 @@ def _import(context: Context, path: str | None = None) -> "Import | None":
     from pstored.imports import import_systemd_pstore
 
     return import_systemd_pstore(context.host, context.config, path)
+
+
+def _look_into_log(context: Context) -> "LogLook":
+    from pstored.kernellog import Look as LogLook
+    from pstored.kernellog import look
+
+    try:
+        return _with_room(context, lambda: look(context.host, context.config))
+    except ArchiveError as e:  # what is archived shall be analyzed and delivered all the same
+        return LogLook(None, 0, (f"the log of the running kernel is not archived: {e}",), failed=True)
 
 
 def _make_room(context: Context) -> bool:
@@ -327,6 +344,19 @@ def _delivery_facts(delivery: "Delivery") -> dict[str, Any]:
             {"sink": e.sink, "crash": e.crash_id, "error": e.error, "refused": e.refused} for e in delivery.pending
         ],
     }
+
+
+def _look_facts(look: "LogLook") -> dict[str, Any]:
+    return {"id": look.harvest_id, "reports": look.reports, "warnings": list(look.warnings)}
+
+
+def _print_look(look: "LogLook") -> None:
+    from pstored.kernellog import DEVICE
+
+    for warning in look.warnings:
+        warn(warning)
+    if look.harvest_id is not None:
+        print(f"{DEVICE}: the log of the running kernel tells of an oops, and is archived")
 
 
 def _print_pass(context: Context, done: Pass) -> None:

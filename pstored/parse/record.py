@@ -8,7 +8,7 @@ from pstored.errors import DamagedError
 from pstored.parse.decompress import UnpackError, unpack
 from pstored.parse.ecc import EccNotice, split_ecc_notice
 from pstored.parse.end import BootEnd, parse_end
-from pstored.parse.filename import RecordName, erst_boot_key, split_efi_id, split_record_name
+from pstored.parse.filename import KMSG, RecordName, erst_boot_key, split_efi_id, split_record_name
 from pstored.parse.ftrace import parse_ftrace_text
 from pstored.parse.header import DumpHeader, split_dump_header
 from pstored.parse.mce import parse_mce
@@ -90,7 +90,9 @@ def decode_record(
         draft.notes.append(f"{name!r} is not the name of a record; archived as it is")
     if not data:
         draft.damage.append("the record is empty")
-    if record_name is not None and record_name.compressed:
+    if record_name is not None and record_name.backend == KMSG:
+        draft.text = content  # our own: without a header, and a byte that is no ASCII does not make it a packed one
+    elif record_name is not None and record_name.compressed:
         _unpack(draft)
     _classify(draft)
     decoder = _DECODERS.get(draft.type)

@@ -54,10 +54,9 @@ class RestoreSink:
         directory = self._directory(crash)
         program = journalremote.find_program(self._programs)
         lines = kernel_lines(text)
-        if program is None:
-            return _nothing("systemd-journal-remote is not installed")
-        if (why := _why_not(crash, lines) or _why_not_there(directory)) is not None:
-            return _nothing(why)
+        why_not = self._why_not(crash, lines) or _why_not_there(directory)
+        if program is None or why_not is not None:
+            return _nothing(why_not or "systemd-journal-remote is not installed")
         try:
             return self._restore(program, crash, lines, directory)
         except OSError as e:
@@ -84,6 +83,13 @@ class RestoreSink:
         said = f"{len(lacking)} kernel lines given back to the journal of boot {boot_id}"
         return {"lines": len(lacking), "files": files, "said": said}
 
+    def _why_not(self, crash: dict[str, Any], lines: list[Line]) -> str | None:
+        if crash["boot"]["id"] is None or crash["boot"]["confidence"] not in SURE:
+            return "which boot crashed is not sure enough"
+        if crash["boot"]["id"] == self._host.boot_id():
+            return "that boot is still running, and journald at work"  # on lines that it may be about to write
+        return None if lines else "there are no kernel lines with a time"
+
     def _directory(self, crash: dict[str, Any]) -> str:
         """Where journald keeps what survives a reboot; its own path, which may not be there."""
         return self._host.path(os.path.join(JOURNALS, _machine_id(self._host, crash) or "none"))
@@ -94,8 +100,8 @@ class RestoreSink:
         last = journal.last_entries(boot_id, LAST_ENTRIES)
         if all("PSTORE_RESTORED" in entry for entry in last):
             last = journal.last_entries(boot_id, LAST_ENTRIES + sum(present.values()))
-        boots = journal.boots(MAX_BOOTS)
-        if journal.problem is not None:
+        boots = journal.boots(MAX_BOOTS) if journal.problem is None else []
+        if not boots and journal.problem is not None:
             raise SinkError(
                 f"what the journal has of boot {boot_id} is not known: {journal.problem}",
                 retry=False,
@@ -131,6 +137,8 @@ def find_origin(host: Host, crash: dict[str, Any], last: list[dict[str, Any]]) -
     offset_us = clock_offset_us(crash)
     hostname = (host.read("/etc/hostname") or "").strip() or None
     for entry in last:
+        if "PSTORE_RESTORED" in entry:
+            continue
         offset_us = entry["__REALTIME_TIMESTAMP"] - entry["__MONOTONIC_TIMESTAMP"]
         hostname = entry["_HOSTNAME"] if isinstance(entry.get("_HOSTNAME"), str) else hostname
     if offset_us is None or offset_us <= 0:
@@ -151,12 +159,6 @@ def _machine_id(host: Host, crash: dict[str, Any]) -> str | None:
 
 def _nothing(why: str) -> dict[str, Any]:
     return {"lines": 0, "files": [], "said": f"nothing given back to the journal: {why}"}
-
-
-def _why_not(crash: dict[str, Any], lines: list[Line]) -> str | None:
-    if crash["boot"]["id"] is None or crash["boot"]["confidence"] not in SURE:
-        return "which boot crashed is not sure enough"
-    return None if lines else "there are no kernel lines with a time"
 
 
 def _why_not_there(directory: str) -> str | None:
