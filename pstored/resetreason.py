@@ -9,9 +9,9 @@ import os
 import re
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pstored.host import Host
-from pstored.ledger import Clue
 
 WATCHDOGS = "/sys/class/watchdog"
 # include/uapi/linux/watchdog.h, WDIOF_*
@@ -48,6 +48,17 @@ _MEANINGS = (
     ("hardware", re.compile(r"therm|over.?heat|ecc|parity|machine.?check|bus.?error|sensor", re.IGNORECASE)),
     ("software", re.compile(r"soft|reboot|kernel|panic|warm|user|restart|shutdown", re.IGNORECASE)),
 )
+
+
+class Clue(NamedTuple):
+    """What the hardware or the firmware says, in this boot, of how the one before it ended."""
+
+    source: str
+    """Where it stands: a file, mostly."""
+    says: str
+    """Its words."""
+    means: str
+    """``watchdog``, ``power``, ``hardware``, ``software`` (ordered by a kernel, in order or not), or ``other``."""
 
 
 def reset_clues(host: Host) -> tuple[Clue, ...]:

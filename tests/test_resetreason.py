@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from pstored.host import Host
-from pstored.ledger import Clue
-from pstored.resetreason import BERT, CHOSEN, DEPTH, MAX_DIRECTORIES, PLATFORM, WATCHDOGS, meaning, reset_clues
+from pstored.resetreason import BERT, CHOSEN, DEPTH, MAX_DIRECTORIES, PLATFORM, WATCHDOGS, Clue, meaning, reset_clues
 
 
 def tree(tmp_path: Path, files: dict[str, str | bytes]) -> Host:
