@@ -46,8 +46,7 @@ def write_bundle(
         OSError, ArchiveError: it cannot be written; what is there of it is litter.
     """
     temporary = os.path.join(archive.harvests, durable.NEW + "harvest")
-    os.mkdir(temporary, durable.DIRECTORY_MODE)
-    os.chmod(temporary, durable.DIRECTORY_MODE)
+    durable.mkdir(temporary)
     receipts = _write_tar(os.path.join(temporary, "records.tar"), store, names, unreadable)
     if not receipts:  # all vanished in between
         durable.remove_tree(temporary)

@@ -7,7 +7,7 @@ earlier directory masking the later ones, a link to /dev/null masking without a 
 key.
 
 Reading never fails: what cannot be used is left out, said in ``problems``, and the defaults stand, so that a broken
-file never stops a harvest.  ``pstored check-config`` is strict.  Without a file nothing is imported to read one.
+file never stops a harvest.  ``pstored check-config`` is strict.  Where no key is set nothing is imported to read one.
 """
 
 import os
@@ -135,17 +135,20 @@ def load(root: str = "/", *, only: str | None = None) -> Loaded:
 
 
 def _apply_file(config: Config, path: str, problems: list[str]) -> Config:
-    import tomllib
-
     try:
         text = _read(path)
-        if len(text) > MAX_FILE:
-            problems.append(f"{path}: larger than {MAX_FILE} bytes, not read")
-            return config
-        tables = tomllib.loads(text.decode())
     except OSError as e:
         problems.append(f"{path}: cannot be read: {e.strerror or e}")
         return config
+    if len(text) > MAX_FILE:
+        problems.append(f"{path}: larger than {MAX_FILE} bytes, not read")
+        return config
+    if _sets_nothing(text):
+        return config
+    import tomllib
+
+    try:
+        tables = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
         problems.append(f"{path}: is not TOML, the whole file is left out: {e}")
         return config
@@ -157,6 +160,12 @@ def _apply_file(config: Config, path: str, problems: list[str]) -> Config:
         else:
             config = config._replace(**{name: _apply_table(getattr(config, name), name, table, path, problems)})
     return config
+
+
+def _sets_nothing(text: bytes) -> bool:
+    """Whether there are only comments and headers of our tables, as in the file that is shipped."""
+    headers = {b"[%b]" % name.encode() for name in Config._fields}
+    return all(not line or line.startswith(b"#") or line in headers for line in map(bytes.strip, text.splitlines()))
 
 
 def _read(path: str) -> bytes:

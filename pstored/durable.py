@@ -53,10 +53,21 @@ def make_directory(path: str, *, durably: bool = True) -> None:
     with archive_errors("make the directory", path):
         step(f"mkdir {path}")
         with contextlib.suppress(FileExistsError):  # somebody else was faster: as good
-            os.mkdir(path, DIRECTORY_MODE)
-            os.chmod(path, DIRECTORY_MODE)
+            mkdir(path)
         if durably:
             flush_directory(parent)
+
+
+def mkdir(path: str) -> None:
+    """Make one directory with the archive's mode, whatever the umask.
+
+    A set-group-id bit that it has from its parent stays, so that all of the archive is of that group.  Without
+    CAP_FSETID a chmod drops it, or is refused (RestrictSUIDSGID= in the units), so there is one only if it must be.
+    """
+    os.mkdir(path, DIRECTORY_MODE)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & 0o777 != DIRECTORY_MODE:
+        os.chmod(path, DIRECTORY_MODE | mode & stat.S_ISGID)
 
 
 def flush_directory(path: str) -> None:

@@ -79,13 +79,17 @@ def _why_empty(host: Host, store: Store) -> tuple[str, ...]:
 
 
 RIVAL = "systemd-pstore"
+WANTS = "/etc/systemd/system/sysinit.target.wants"
 
 
 def rival(host: Host) -> tuple[str, ...]:
-    """That systemd-pstore takes records from the same store, if it does; what it took is imported by ``collect``."""
-    is_enabled = os.path.lexists(host.path(f"/etc/systemd/system/sysinit.target.wants/{RIVAL}.service"))
+    """That systemd-pstore takes records from the same store, if it does; what it took is imported by ``collect``.
+
+    Our unit conflicts with it, which drops its start at boot: where that is enabled, the other one does not run.
+    """
+    is_enabled, is_ours = (os.path.lexists(host.path(f"{WANTS}/{name}.service")) for name in (RIVAL, "pstored-harvest"))
     is_masked = os.path.realpath(host.path(f"/etc/systemd/system/{RIVAL}.service")) == "/dev/null"
-    if is_masked or not is_enabled:
+    if is_ours or is_masked or not is_enabled:
         return ()
     return (f"{RIVAL}.service takes records from the same store: systemctl mask {RIVAL}.service",)
 

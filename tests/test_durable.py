@@ -68,6 +68,23 @@ def test_replace_files_takes_the_place_of_a_link(tmp_path: Path) -> None:
     assert not (tmp_path / "a").is_symlink()
 
 
+@pytest.mark.parametrize("umask", [0, 0o27, 0o777])
+def test_all_of_the_archive_is_its_group_s(tmp_path: Path, umask: int) -> None:
+    """Below a directory with the set-group-id bit, as pstored.tmpfiles makes it, everything is of that group."""
+    require(os.geteuid() == 0, "root, to give a directory to a group")
+    os.chown(tmp_path, 0, 4711)
+    tmp_path.chmod(0o2750)
+
+    def child() -> None:
+        os.umask(umask)
+        durable.make_directory(str(tmp_path / "x/y"))
+        durable.replace_files(str(tmp_path / "x/y"), {"a": b""}, scratch=str(tmp_path))
+
+    forked(child)
+    found = {p.name: (p.stat().st_gid, p.stat().st_mode & 0o7777) for p in tmp_path.rglob("*")}
+    assert found == {"x": (4711, 0o2750), "y": (4711, 0o2750), "a": (4711, 0o640)}
+
+
 @pytest.mark.parametrize("umask", [0, 0o777])
 def test_modes_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     """0640 and 0750."""

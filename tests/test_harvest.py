@@ -93,6 +93,14 @@ def test_a_disk_that_writes_something_else_erases_nothing(file: str, root: MakeR
 # --- systemd-pstore beside us
 
 
+def test_rival_that_our_unit_keeps_down_is_not_named(root: MakeRoot) -> None:
+    """Enabled, both: the conflict drops systemd-pstore's start."""
+    made = root()
+    for name in ("systemd-pstore", "pstored-harvest"):
+        made.write(f"etc/systemd/system/sysinit.target.wants/{name}.service", "[Unit]\n")
+    assert not run(made).warnings
+
+
 @pytest.mark.parametrize("is_enabled", [True, False])
 @pytest.mark.parametrize("is_masked", [True, False])
 def test_rival_is_named(root: MakeRoot, is_enabled: bool, is_masked: bool) -> None:
