@@ -13,9 +13,10 @@ from pstored.archive import Archive, load_json
 from pstored.bootjournal import BootJournal, JournalBoot
 from pstored.ends import CrashOf, End, EndKind, Evidence, judge
 from pstored.errors import ArchiveError
-from pstored.ledger import Boot, Clue, Witness
+from pstored.ledger import Boot, Witness
 from pstored.manager import HARVEST_UNIT
 from pstored.parse.record import decode_record
+from pstored.resetreason import Clue
 from pstored.terminal import visible
 
 MOST = 100

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
+from pstored import manager
 from pstored.archive import Archive
-from pstored.host import BOOT_ID, Facts
+from pstored.host import BOOT_ID, Facts, Host
+from pstored.resetreason import Clue, reset_clues
 from pstored.stamp import UNSTAMPED, Stamp
 
 NAME = "boots.jsonl"
@@ -21,17 +23,6 @@ MAX_BOOTS = 1000
 """The ledger keeps the newest so many."""
 LOOK_AGAIN_S = 600.0
 """The running boot's line is not rewritten more often: each time costs two flushes."""
-
-
-class Clue(NamedTuple):
-    """What the hardware or the firmware says, in this boot, of how the one before it ended."""
-
-    source: str
-    """Where it stands: a file, mostly."""
-    says: str
-    """Its words."""
-    means: str
-    """``watchdog``, ``power``, ``hardware``, ``software`` (ordered by a kernel, in order or not), or ``other``."""
 
 
 class Witness(NamedTuple):
@@ -129,6 +120,12 @@ class Look(NamedTuple):
     closed: bool = False
     clues: Callable[[], tuple[Clue, ...]] = tuple
     """Asked at the first look only."""
+
+
+def look(host: Host, *, stamped: Stamp = UNSTAMPED, closed: bool = False) -> Look:
+    """Look at the running boot; *closed* if it is known that it ends in order."""
+    closes = host.root == "/" and manager.closes_boots()
+    return Look(host.facts(), stamp=stamped, closes=closes, closed=closed, clues=lambda: reset_clues(host))
 
 
 def see_boot(ledger: list[Boot], look: Look) -> list[Boot]:

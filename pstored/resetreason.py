@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why the machine came up again, as far as its hardware and firmware say: evidence of how the boot before ended.
 
-Watchdog drivers' bootstatus, reset reasons of SoCs and boot loaders, ACPI's boot error record.  Each board has few of
-these or none, and some say the same after an orderly reboot: a clue is no proof.
+Watchdog drivers' bootstatus, reset reasons of SoCs and boot loaders, ACPI's boot error record, and what the kernel's
+log says of registers that reading has cleared.  Each board has few of these or none, and some say the same after an
+orderly reboot: a clue is no proof.
 """
 
 import os
 import re
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pstored.host import Host
-from pstored.ledger import Clue
+from pstored.parse.devkmsg import Message, parse_devkmsg
+from pstored.terminal import visible
 
 WATCHDOGS = "/sys/class/watchdog"
 # include/uapi/linux/watchdog.h, WDIOF_*
@@ -37,6 +40,17 @@ BERT = "/sys/firmware/acpi/tables/data/BERT"
 _BERT = struct.Struct("<5I")
 """Generic error status block: status, raw offset, raw length, data length, severity (ACPI 6.5, 18.3.2.7.1)."""
 _SEVERITIES = ("recoverable", "fatal", "corrected", "informational")
+KMSG = "/dev/kmsg"
+MAX_KMSG = 4 * 1024 * 1024
+"""Drivers tell of it while the kernel boots, at the beginning of its log."""
+_RECORD_MAX = 16 * 1024
+"""One read of the device gives one message, and fails if there is less room than it may need (8 KiB)."""
+# arch/x86/kernel/cpu/amd.c, print_s5_reset_status_mmio(): Previous system reset reason [0x00080800]: software wrote ...
+# drivers/power/reset/at91-reset.c: Starting after watchdog reset; others: Reset reason: ..., last reset cause = ...
+_KERNEL_SAYS = re.compile(
+    rb"Previous system reset reason[^:]{0,20}: ([^\n]{1,200})|Starting after ([a-z0-9-]{1,30} reset)\b"
+    rb"|(?:[Rr]eset|[Bb]oot)[ _-](?:reason|cause|source)(?: is)? ?[:=] ?([^\n]{1,200})"
+)
 _SHOWN = 80
 
 _MEANINGS = (
@@ -45,14 +59,26 @@ _MEANINGS = (
         "power",
         re.compile(r"brown|under.?volt|over.?volt|power.?(?:on|fail|loss|fault|up)|\bp[ow]r\b|cold", re.IGNORECASE),
     ),
-    ("hardware", re.compile(r"therm|over.?heat|ecc|parity|machine.?check|bus.?error|sensor", re.IGNORECASE)),
+    ("hardware", re.compile(r"therm|over.?heat|uncorrect|ecc|parity|machine.?check|bus.?error|sensor", re.IGNORECASE)),
     ("software", re.compile(r"soft|reboot|kernel|panic|warm|user|restart|shutdown", re.IGNORECASE)),
 )
 
 
+class Clue(NamedTuple):
+    """What the hardware or the firmware says, in this boot, of how the one before it ended."""
+
+    source: str
+    """Where it stands: a file, mostly."""
+    says: str
+    """Its words."""
+    means: str
+    """``watchdog``, ``power``, ``hardware``, ``software`` (ordered by a kernel, in order or not), or ``other``."""
+
+
 def reset_clues(host: Host) -> tuple[Clue, ...]:
     """All that this boot's hardware and firmware tell of how the boot before it ended."""
-    return (*_watchdogs(host), *_platform_nodes(host), *_chosen(host), *_command_lines(host), *_bert(host))
+    sources = (_watchdogs, _platform_nodes, _chosen, _command_lines, _bert, _kernel_log)
+    return tuple(clue for source in sources for clue in source(host))
 
 
 def meaning(words: str) -> str:
@@ -118,6 +144,31 @@ def _bert(host: Host) -> Iterator[Clue]:
         if length:
             word = _SEVERITIES[severity] if severity < len(_SEVERITIES) else f"severity {severity}"
             yield Clue(BERT, f"{length} bytes of {word} hardware errors", "hardware" if severity < 2 else "other")
+
+
+def _kernel_log(host: Host) -> Iterator[Clue]:
+    for message in _messages(host):
+        found = _KERNEL_SAYS.search(message.text) if message.priority < 8 else None  # the kernel's own facility
+        if found is not None:
+            words = visible(next(words for words in found.groups() if words is not None))[:_SHOWN]
+            yield Clue(f"{KMSG} at {message.time_us / 1e6:.6f} s", words, meaning(words))
+
+
+def _messages(host: Host) -> Iterator[Message]:
+    """What the kernel's log begins with; nothing if it cannot be read."""
+    try:
+        fd = os.open(host.path(KMSG), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        size = 0
+        while size < MAX_KMSG and (data := os.read(fd, _RECORD_MAX)):
+            size += len(data)
+            yield from parse_devkmsg(data)
+    except OSError:
+        return  # EAGAIN: its end; EPIPE: overrun, and the beginning is gone
+    finally:
+        os.close(fd)
 
 
 def _names(host: Host, directory: str) -> list[str]:

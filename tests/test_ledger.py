@@ -12,13 +12,13 @@ from pstored.ledger import (
     LOOK_AGAIN_S,
     MAX_BOOTS,
     Boot,
-    Clue,
     Look,
     Witness,
     format_ledger,
     parse_ledger,
     see_boot,
 )
+from pstored.resetreason import Clue
 from pstored.stamp import Stamp
 from tests.test_boots import CRASHED, KERNEL, NOW, OLD, T0, VERSION, boot
 

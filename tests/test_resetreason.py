@@ -7,8 +7,18 @@ from pathlib import Path
 import pytest
 
 from pstored.host import Host
-from pstored.ledger import Clue
-from pstored.resetreason import BERT, CHOSEN, DEPTH, MAX_DIRECTORIES, PLATFORM, WATCHDOGS, meaning, reset_clues
+from pstored.resetreason import (
+    BERT,
+    CHOSEN,
+    DEPTH,
+    KMSG,
+    MAX_DIRECTORIES,
+    PLATFORM,
+    WATCHDOGS,
+    Clue,
+    meaning,
+    reset_clues,
+)
 
 
 def tree(tmp_path: Path, files: dict[str, str | bytes]) -> Host:
@@ -23,6 +33,13 @@ def tree(tmp_path: Path, files: dict[str, str | bytes]) -> Host:
 def bert(length: int, severity: int, status: int = 0) -> bytes:
     """A generic error status block; the kernel has zeroed its status."""
     return struct.pack("<5I", status, 0, 0, length, severity) + bytes(length)
+
+
+AMD = (
+    "6,1,0,-;Linux version 6.16.0\n"
+    "6,340,5000,-;x86/amd: Previous system reset reason [0x08000800]: an uncorrected error caused a data fabric sync "
+    "flood event\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +57,9 @@ def bert(length: int, severity: int, status: int = 0) -> bytes:
         (f"{CHOSEN}/reset-cause", "POR\0", "power", "POR"),
         ("/proc/cmdline", "quiet androidboot.bootreason=kernel_panic rw\n", "software", "kernel_panic"),
         ("/proc/bootconfig", 'androidboot.bootreason = "watchdog"\n', "watchdog", "watchdog"),
+        (KMSG, AMD, "hardware", "data fabric sync flood"),
+        (KMSG, "4,7,91000,-;AT91: Starting after watchdog reset\n", "watchdog", "watchdog reset"),
+        (KMSG, "6,8,1000000,-,caller=T1;pmic: reset reason: brownout\n", "power", "brownout"),
         (BERT, bert(200, 1), "hardware", "200 bytes of fatal hardware errors"),
         (BERT, bert(200, 2), "other", "corrected"),
     ],
@@ -63,6 +83,9 @@ def test_each_source_is_read(tmp_path: Path, name: str, content: str | bytes, me
         (f"{PLATFORM}/a/b/c/d/e/reset_reason", "too deep"),
         (f"{CHOSEN}/bootargs", "root=/dev/sda1"),
         ("/proc/cmdline", "root=/dev/sda1 rebootreason_x=1"),
+        (KMSG, "12,9,5000000,-;init: reset reason: watchdog\n"),  # user space wrote it
+        (KMSG, "6,9,5000000,-;sd 0:0:0:0: reset in progress\n"),
+        (KMSG, b"\x00garbage;reset reason: watchdog"),
         (BERT, b""),
         (BERT, bert(0, 1)),
         (BERT, b"short"),
