@@ -153,13 +153,15 @@ def _find_directories(host: Host) -> tuple[list[str], str | None]:
             except OSError as e:
                 refused.append(f"{directory} cannot be read: {e.strerror}")
                 continue
-            if any(os.access(os.path.join(directory, name), os.R_OK) for name in files):
-                found.append(directory)
-            elif files:
+            paths = [os.path.join(directory, name) for name in files]
+            # a user's own journal alone tells nothing of a boot's end; what is rotated away meanwhile is not denied
+            if any(os.path.exists(path) and not os.access(path, os.R_OK) for path in paths):
                 refused.append(f"no permission to read the journal files in {directory}")
+            elif files:
+                found.append(directory)
     if not found and not refused:
         refused.append(f"there is no journal in {' or '.join(BASES)}")
-    return found, None if found else refused[0]
+    return found, refused[0] if refused else None
 
 
 # -- in the child

@@ -7,22 +7,28 @@ system.
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from pstored import manager
-from pstored.archive import Archive
+from pstored.archive import MAX_JSON, Archive
+from pstored.errors import ArchiveError
 from pstored.host import BOOT_ID, Facts, Host
 from pstored.resetreason import Clue, reset_clues
 from pstored.stamp import UNSTAMPED, Stamp
+
+logger = logging.getLogger(__name__)
 
 NAME = "boots.jsonl"
 MAX_BOOTS = 1000
 """The ledger keeps the newest so many."""
 LOOK_AGAIN_S = 600.0
 """The running boot's line is not rewritten more often: each time costs two flushes."""
+MAX_SECONDS = 253_402_300_800.0
+"""The end of the year 9999: no clock and no uptime says more."""
 
 
 class Witness(NamedTuple):
@@ -70,8 +76,8 @@ class Boot:
 
 
 def parse_ledger(data: bytes) -> list[Boot]:
-    """Read boots.jsonl, oldest first; a line that is none of ours is left out."""
-    found = []
+    """Read boots.jsonl, oldest first; a line that is none of ours, or of a boot that is there already, is left out."""
+    found: dict[str, Boot] = {}
     for line in data.split(b"\n"):
         try:
             fields = json.loads(line)
@@ -80,12 +86,11 @@ def parse_ledger(data: bytes) -> list[Boot]:
             if (said := known.get("witnesses")) is not None:
                 known["witnesses"] = tuple(Witness(bool(orderly), _text(says)) for orderly, says in said)
             boot = Boot(**known)
-            boot.starts()  # numbers must be numbers
-            if BOOT_ID.fullmatch(boot.boot_id) and isinstance(boot.kernel, str | None):
-                found.append(boot)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
-    return found
+        if _is_sound(boot):
+            found.setdefault(boot.boot_id, boot)
+    return list(found.values())
 
 
 def _text(value: object) -> str:
@@ -94,17 +99,47 @@ def _text(value: object) -> str:
     return value
 
 
+def _is_sound(boot: Boot) -> bool:
+    """Whether every value is what it should be: they are reckoned with, compared and shown."""
+    walls = (boot.first_wall, boot.last_wall)
+    uptimes = (boot.first_uptime, boot.last_uptime, boot.stamped_uptime)
+    return (
+        isinstance(boot.boot_id, str)
+        and BOOT_ID.fullmatch(boot.boot_id) is not None
+        and isinstance(boot.kernel, str | None)
+        and isinstance(boot.version, str | None)
+        and all(isinstance(flag, bool) for flag in (boot.stamped, boot.closes, boot.closed))
+        and all(_is_seconds(wall) for wall in walls)
+        and all(uptime is None or _is_seconds(uptime) for uptime in uptimes)
+    )
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < MAX_SECONDS  # NaN is not
+
+
 def format_ledger(ledger: Iterable[Boot]) -> bytes:
     """The file's bytes."""
     return b"".join(json.dumps(asdict(boot)).encode() + b"\n" for boot in ledger)
 
 
 def read_ledger(archive: Archive) -> list[Boot]:
-    """The boots seen, oldest first; empty if there is no ledger."""
+    """The boots seen, oldest first; empty if there is no ledger, or the disk cannot read it: crashes count for more.
+
+    Raises:
+        ArchiveError: no permission.
+    """
+    path = os.path.join(archive.path, NAME)
     try:
-        with open(os.path.join(archive.path, NAME), "rb") as f:
-            return parse_ledger(f.read())
-    except OSError:
+        with open(path, "rb") as f:
+            return parse_ledger(f.read(MAX_JSON))
+    except FileNotFoundError:
+        return []
+    except PermissionError as e:
+        hint = "run as root, or as a member of the group that may read the archive"
+        raise ArchiveError(f"cannot read {path!r}: {e.strerror}", hint=hint) from e
+    except OSError as e:
+        logger.warning("the boots seen so far are lost: cannot read %r: %s", path, e.strerror)
         return []
 
 

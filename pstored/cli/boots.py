@@ -7,7 +7,7 @@ from typing import Any
 
 from pstored.archive import utc
 from pstored.bootjournal import BootJournal
-from pstored.cli.context import Context, page, style, width
+from pstored.cli.context import Context, page, style, warn, width
 from pstored.history import History, PastBoot
 from pstored.ledger import read_ledger
 from pstored.logs import EARLIEST_S
@@ -25,6 +25,8 @@ def boots(options: Namespace) -> int:
     if options.json:
         print(json.dumps({"schema": 1, "boots": found, "journal": journal.problem}, indent=2))
         return 0
+    if journal.problem is not None:
+        warn(journal.problem)
     if not found:
         print("no boot is known: neither the ledger nor the journal has one")
         return 0
