@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pstored import manager
 from pstored.archive import MAX_JSON, Archive
@@ -85,11 +85,10 @@ def parse_ledger(data: bytes) -> list[Boot]:
             known["clues"] = tuple(Clue(*map(_text, clue)) for clue in known.get("clues", ()))
             if (said := known.get("witnesses")) is not None:
                 known["witnesses"] = tuple(Witness(bool(orderly), _text(says)) for orderly, says in said)
-            boot = Boot(**known)
+            if _is_sound(known):
+                found.setdefault(known["boot_id"], Boot(**known))
         except (ValueError, TypeError, KeyError, RecursionError):
             continue
-        if _is_sound(boot):
-            found.setdefault(boot.boot_id, boot)
     return list(found.values())
 
 
@@ -99,17 +98,16 @@ def _text(value: object) -> str:
     return value
 
 
-def _is_sound(boot: Boot) -> bool:
+def _is_sound(line: dict[str, Any]) -> bool:
     """Whether every value is what it should be: they are reckoned with, compared and shown."""
-    walls = (boot.first_wall, boot.last_wall)
-    uptimes = (boot.first_uptime, boot.last_uptime, boot.stamped_uptime)
+    flags = (line.get(name, False) for name in ("stamped", "closes", "closed"))
+    uptimes = (line.get(name) for name in ("first_uptime", "last_uptime", "stamped_uptime"))
     return (
-        isinstance(boot.boot_id, str)
-        and BOOT_ID.fullmatch(boot.boot_id) is not None
-        and isinstance(boot.kernel, str | None)
-        and isinstance(boot.version, str | None)
-        and all(isinstance(flag, bool) for flag in (boot.stamped, boot.closes, boot.closed))
-        and all(_is_seconds(wall) for wall in walls)
+        isinstance(line["boot_id"], str)
+        and BOOT_ID.fullmatch(line["boot_id"]) is not None
+        and all(isinstance(line[name], str | None) for name in ("kernel", "version"))
+        and all(isinstance(flag, bool) for flag in flags)
+        and all(_is_seconds(line[name]) for name in ("first_wall", "last_wall"))
         and all(uptime is None or _is_seconds(uptime) for uptime in uptimes)
     )
 

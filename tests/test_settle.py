@@ -287,6 +287,85 @@ def test_crash_record_leaves_nothing_unexplained(machine: Root, pstored: Pstored
     assert (first["exact"], first["uptime_s"]) == (True, 97.000001)
 
 
+def test_crash_of_an_unknown_boot_is_not_told_twice(machine: Root, pstored: Pstored) -> None:
+    """A record that does not name its boot, collected after a boot that broke off: no second alarm that denies it."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 90.0))
+    boot(machine, 1)
+    machine.add(
+        "dmesg-erst-7000000000000000001", b"Panic#1 Part1\n<0>[   97.000001] Kernel panic - not syncing: late\n"
+    )
+    (crash,) = collect(pstored, machine)
+    assert (crash["severity"], crash["boot"]["id"]) == ("panic", None)
+    first = history(pstored, machine)[0]
+    assert first["end"]["kind"] == "unknown"
+    assert crash["id"] in first["end"]["evidence"][0]
+    assert collect(pstored, machine) == []
+
+
+def test_unexplained_stays_so_when_it_is_told(machine: Root, pstored: Pstored) -> None:
+    """`pstored boots --json` says the same before and after the event is in the archive, and once it is pruned."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 90.0))
+    boot(machine, 1)
+    assert history(pstored, machine)[0]["end"]["unexplained"]
+    collect(pstored, machine)
+    assert history(pstored, machine)[0]["end"]["unexplained"]
+
+
+def test_boot_that_only_a_crash_tells_of_is_in_its_place(machine: Root, pstored: Pstored) -> None:
+    """It died before the ledger knew it; what the hardware said of its end is not said of the boot before it."""
+    collect(pstored, machine)
+    boot(machine, 2)
+    machine.write("sys/class/watchdog/watchdog0/bootstatus", "32\n")
+    machine.add("dmesg-erst-7000000000000000001", panic(BOOTS[1]))
+    (crash,) = collect(pstored, machine)
+    first, second, third = history(pstored, machine)
+    assert (first["boot_id"], first["end"]["kind"]) == (BOOTS[0], "unknown")
+    assert (second["boot_id"], second["crashes"], second["uptime_s"]) == (BOOTS[1], [crash["id"]], 97.000001)
+    assert third["end"]["kind"] == "running"
+
+
+def test_guessed_boot_of_a_crash_does_not_outweigh_who_saw_it_end(machine: Root, pstored: Pstored) -> None:
+    """By elimination the console is boot a's; but boot a's journal ends in order: another boot was in between."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 50.0, MESSAGE_ID=STOPPED))
+    boot(machine, 2)
+    machine.add(
+        "console-ramoops-0", b"[  100.000001] all is well\n<0>[  100.300001] Kernel panic - not syncing: late\n"
+    )
+    (crash,) = collect(pstored, machine)
+    assert crash["boot"]["confidence"] == "low"
+    first = history(pstored, machine)[0]
+    assert (first["end"]["kind"], first["uptime_s"]) == ("clean", 50.0)
+    assert "may be of another boot" in first["end"]["evidence"][1]
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind", "events"), [("reboot: Restarting system", "clean", 0), ("usb 1-1: new device", "reset", 1)]
+)
+def test_console_that_turns_up_late_counts(machine: Root, pstored: Pstored, tail: str, kind: str, events: int) -> None:
+    """ramoops is loaded after the first collect, when nobody else had seen the end."""
+    note(machine)
+    boot(machine, 1)
+    assert collect(pstored, machine) == []
+    machine.add("console-ramoops-0", f"[  100.000001] all is well\n[  200.000001] {tail}\n".encode())
+    assert len(collect(pstored, machine)) == events
+    first = history(pstored, machine)[0]
+    assert (first["end"]["kind"], first["exact"]) == (kind, False)
+
+
+def test_late_console_that_ends_in_order_takes_a_reset_back(machine: Root, pstored: Pstored) -> None:
+    """The event was told, and stays; the history is right."""
+    note(machine, closes=True)
+    boot(machine, 1)
+    (crash,) = collect(pstored, machine)
+    machine.add("console-ramoops-0", b"[  100.000001] all is well\n[  200.000001] reboot: Restarting system\n")
+    assert collect(pstored, machine) == []
+    first = history(pstored, machine)[0]
+    assert (first["end"]["kind"], first["crashes"]) == ("clean", [crash["id"]])
+
+
 def test_killed_at_every_step_an_unexplained_reset_is_told_once(machine: Root, tmp_path: Path) -> None:
     """Between the record, its analysis and the ledger: the next run ends where an undisturbed one does."""
     note(machine, closes=True)

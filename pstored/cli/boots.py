@@ -52,5 +52,5 @@ def _facts(boot: PastBoot) -> dict[str, Any]:
             "unexplained": boot.end.unexplained,
             "evidence": list(boot.end.evidence),
         },
-        "crashes": list(boot.crashes),
+        "crashes": [crash.id for crash in boot.crashes],
     }
