@@ -34,7 +34,11 @@ MAX_LINE = 500
 _JOURNAL_START = "f77379a8490b408bbe5f6940505a777b"
 _JOURNAL_STOP = "d93fb3c9c24d451a97cea615ce59c00b"
 _UNIT_STARTED = "39f53479d3a045ac8e11786248231fbf"
+_UNIT_STOPPING = "de5b426a63be47a7b6ac3eaac82e2f6f"
 _ENDS = frozenset(f"{name}.target" for name in ("shutdown", "reboot", "poweroff", "halt", "kexec", "final", "umount"))
+_FLUSH_UNIT = "systemd-journal-flush.service"
+"""With /var on a file system of its own it is stopped before that is unmounted, and what comes after it goes to /run,
+and is lost: journalctl(1), --smart-relinquish-var."""
 
 
 class PastBoot(NamedTuple):
@@ -291,12 +295,24 @@ def _orderly(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The entry that says that the boot ended in order, unless journald has started once more behind it."""
     found = None
     for entry in entries:
-        message_id = str(entry.get("MESSAGE_ID", "")).replace("-", "")
-        if message_id == _JOURNAL_START:
+        if _is_journald(entry, _JOURNAL_START):
             found = None
-        elif message_id == _JOURNAL_STOP or (message_id == _UNIT_STARTED and entry.get("UNIT") in _ENDS):
+        elif _is_journald(entry, _JOURNAL_STOP) or _is_shutdown(entry):
             found = entry
     return found
+
+
+def _is_journald(entry: dict[str, Any], message_id: str) -> bool:
+    """journald's own words: the field that it sets itself tells them from what anybody may send it."""
+    return entry.get("MESSAGE_ID") == message_id and entry.get("_TRANSPORT") == "driver"
+
+
+def _is_shutdown(entry: dict[str, Any]) -> bool:
+    """The service manager's words: a target of the shutdown is reached, or the journal is about to lose its disk."""
+    if entry.get("_PID") != "1":
+        return False
+    unit, message_id = entry.get("UNIT"), entry.get("MESSAGE_ID")
+    return (message_id == _UNIT_STARTED and unit in _ENDS) or (message_id == _UNIT_STOPPING and unit == _FLUSH_UNIT)
 
 
 def _journal_line(entry: dict[str, Any]) -> str:

@@ -19,8 +19,10 @@ from tests.test_crash_safety import kill_everywhere, run_killed
 
 BOOTS = [f"{n * 8}-1111-4111-8111-111111111111" for n in "abcdef"]
 T0 = 1_795_000_000
-STARTED, STOPPED = "f77379a8490b408bbe5f6940505a777b", "d93fb3c9c24d451a97cea615ce59c00b"
-SHUTDOWN = {"MESSAGE_ID": "39f53479d3a045ac8e11786248231fbf", "UNIT": "reboot.target"}
+STARTED = {"MESSAGE_ID": "f77379a8490b408bbe5f6940505a777b", "_TRANSPORT": "driver"}
+STOPPED = {"MESSAGE_ID": "d93fb3c9c24d451a97cea615ce59c00b", "_TRANSPORT": "driver"}
+SHUTDOWN = {"MESSAGE_ID": "39f53479d3a045ac8e11786248231fbf", "UNIT": "reboot.target", "_PID": "1"}
+VAR_IS_LEFT = {"MESSAGE_ID": "de5b426a63be47a7b6ac3eaac82e2f6f", "UNIT": "systemd-journal-flush.service", "_PID": "1"}
 
 
 def entry(boot_id: str, began: float, at: float, message: str, **fields: str) -> Entry:
@@ -38,7 +40,7 @@ def entry(boot_id: str, began: float, at: float, message: str, **fields: str) ->
 
 def lived(boot_id: str, began: float, length: float, **last: str) -> Iterator[Entry]:
     """A boot's journal: some lines, and the fields of the last."""
-    yield entry(boot_id, began, 1.0, "Journal started", MESSAGE_ID=STARTED)
+    yield entry(boot_id, began, 1.0, "Journal started", **STARTED)
     for number in range(40):
         yield entry(boot_id, began, length - 5 + number / 10, f"reading {number}")
     yield entry(boot_id, began, length, "the last of it", **last)
@@ -94,9 +96,11 @@ def collect(pstored: Pstored, root: Root) -> list[dict[str, Any]]:
 # -- the journal as witness
 
 
-@pytest.mark.parametrize("last", [{"MESSAGE_ID": STOPPED}, SHUTDOWN], ids=["journal stopped", "reboot.target"])
+@pytest.mark.parametrize(
+    "last", [STOPPED, SHUTDOWN, VAR_IS_LEFT], ids=["journal stopped", "reboot.target", "/var is unmounted"]
+)
 def test_boots_whose_journal_ends_in_order_are_clean(machine: Root, pstored: Pstored, last: dict[str, str]) -> None:
-    """journald's own last word, or systemd's shutdown targets: no event."""
+    """journald's own last word, systemd's shutdown targets, or its leave of a /var of its own: no event."""
     collect(pstored, machine)
     log(machine, lived(BOOTS[0], T0, 3600.0, **last))
     boot(machine, 1)
@@ -104,6 +108,15 @@ def test_boots_whose_journal_ends_in_order_are_clean(machine: Root, pstored: Pst
     assert ends(pstored, machine) == {"a": "clean", "b": "running"}
     (first, _) = history(pstored, machine)
     assert (first["exact"], first["uptime_s"]) == (True, 3600.0)
+
+
+@pytest.mark.parametrize("words", [STOPPED, SHUTDOWN, VAR_IS_LEFT])
+def test_nobody_else_can_say_that_a_boot_ended_in_order(machine: Root, pstored: Pstored, words: dict[str, str]) -> None:
+    """Whoever may write to the journal cannot hide a reset, but for the fields that journald sets itself."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 3600.0, **words | {"_TRANSPORT": "journal", "_PID": "777"}))
+    boot(machine, 1)
+    assert [crash["kind"] for crash in collect(pstored, machine)] == ["reset"]
 
 
 def test_unexplained_reset_is_told_once(machine: Root, pstored: Pstored) -> None:
@@ -120,7 +133,7 @@ def test_unexplained_reset_is_told_once(machine: Root, pstored: Pstored) -> None
     assert "reading 39" in text
     assert collect(pstored, machine) == []
     boot(machine, 2)
-    log(machine, lived(BOOTS[1], T0 + 4000, 60.0, MESSAGE_ID=STOPPED))
+    log(machine, lived(BOOTS[1], T0 + 4000, 60.0, **STOPPED))
     assert collect(pstored, machine) == []
     assert ends(pstored, machine) == {"a": "reset", "b": "clean", "c": "running"}
     page = pstored("show", root=machine).stdout
@@ -131,7 +144,7 @@ def test_unexplained_reset_is_told_once(machine: Root, pstored: Pstored) -> None
 def test_what_the_journal_forgets_stays_known(machine: Root, pstored: Pstored) -> None:
     """Boots are settled while their journal is there; `analyze --all` makes the same of it later."""
     collect(pstored, machine)
-    log(machine, lived(BOOTS[0], T0, 3600.0, MESSAGE_ID=STOPPED))
+    log(machine, lived(BOOTS[0], T0, 3600.0, **STOPPED))
     boot(machine, 1)
     collect(pstored, machine)
     log(machine, lived(BOOTS[1], T0 + 4000, 50.0))
@@ -156,7 +169,7 @@ def test_boots_before_the_first_look_are_shown_and_no_event(machine: Root, pstor
 def test_boot_that_pstored_never_ran_in_is_an_event(machine: Root, pstored: Pstored) -> None:
     """It died before anything of ours was started; the journal knows it, and the order is the true one."""
     collect(pstored, machine)
-    log(machine, lived(BOOTS[0], T0, 3600.0, MESSAGE_ID=STOPPED))
+    log(machine, lived(BOOTS[0], T0, 3600.0, **STOPPED))
     log(machine, lived(BOOTS[1], T0 + 4000, 7.0))
     boot(machine, 2)
     (crash,) = collect(pstored, machine)
@@ -172,8 +185,8 @@ def test_journal_that_goes_on_after_an_early_stop(machine: Root, pstored: Pstore
         machine,
         iter(
             [
-                entry(BOOTS[0], T0, 1.0, "Journal stopped", MESSAGE_ID=STOPPED),
-                entry(BOOTS[0], T0, 1.5, "Journal started", MESSAGE_ID=STARTED),
+                entry(BOOTS[0], T0, 1.0, "Journal stopped", **STOPPED),
+                entry(BOOTS[0], T0, 1.5, "Journal started", **STARTED),
                 entry(BOOTS[0], T0, 2.0, "and off"),
             ]
         ),
@@ -329,7 +342,7 @@ def test_boot_that_only_a_crash_tells_of_is_in_its_place(machine: Root, pstored:
 def test_guessed_boot_of_a_crash_does_not_outweigh_who_saw_it_end(machine: Root, pstored: Pstored) -> None:
     """By elimination the console is boot a's; but boot a's journal ends in order: another boot was in between."""
     collect(pstored, machine)
-    log(machine, lived(BOOTS[0], T0, 50.0, MESSAGE_ID=STOPPED))
+    log(machine, lived(BOOTS[0], T0, 50.0, **STOPPED))
     boot(machine, 2)
     machine.add(
         "console-ramoops-0", b"[  100.000001] all is well\n<0>[  100.300001] Kernel panic - not syncing: late\n"
