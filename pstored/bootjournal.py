@@ -34,6 +34,11 @@ MAX_BOOTS = 2000
 AT_ONCE = 16
 """Times in one query.  Each step in a file looks all of them up, so that many small queries cost less than a large."""
 
+FIRST_LINES = 200
+"""The kernel prints its command line among its first lines."""
+
+# Debian's kdump-tools and Fedora's kexec-tools append reset_devices; kexec(8) elfcorehdr=, but not with a device tree
+_CRASH_KERNEL = re.compile(rb"(?:Kernel c|C)ommand line: (?:[^\n]*\s)?(?:reset_devices\b|elfcorehdr=)")
 _ID128 = re.compile(r"[0-9a-f]{32}")
 _CURSOR = re.compile(r"s=([0-9a-f]{32});i=([0-9a-f]{1,16});")  # sd_journal_get_cursor(3): numbering and number
 _DIGITS = re.compile(rb"[0-9]{1,19}")
@@ -107,6 +112,10 @@ class BootJournal:
         ``__MONOTONIC_TIMESTAMP`` are int, microseconds.  Fields of more than 64 KiB are cut.
         """
         return self._ask(lambda journals: journals.last_entries(boot_id, most), [])
+
+    def is_crash_kernel(self, boot_id: str) -> bool:
+        """Whether the boot was the kdump kernel's, by its command line: kdump-tools' and kexec-tools' own words."""
+        return self._ask(lambda journals: journals.is_crash_kernel(boot_id), False)
 
     def _ask(self, question: "Callable[[_Journals], Answer]", nothing: Answer) -> Answer:
         """Put a question in a child; *nothing* is the answer if there is none."""
@@ -250,6 +259,17 @@ class _Journals:
             reader.seek_tail()
             found += reversed(list(islice(self._entries(reader.get_previous), most)))
         return [_readable(e) for e in sorted(found, key=lambda entry: _times(entry)[1])[-most:]]
+
+    def is_crash_kernel(self, boot_id: str) -> bool:
+        for reader in self._readers:
+            self._match(reader, [], boot_id.replace("-", "").encode())
+            reader.add_match(_TRANSPORT="kernel")
+            reader.seek_head()
+            for entry in islice(self._entries(reader.get_next), FIRST_LINES):
+                message = entry.get("MESSAGE")
+                if isinstance(message, bytes) and _CRASH_KERNEL.match(message):
+                    return True
+        return False
 
     def _kernel_entries(self, times_us: Iterable[int], boot_id: bytes | None = None) -> Iterator[Fields]:
         """Entries of kernel lines at these times."""

@@ -91,6 +91,8 @@ def _kind(evidence: Evidence) -> EndKind:
     settled = next((c.kind for c in evidence.crashes if c.severity == "reset" and c.kind in list(EndKind)), None)
     if settled is not None:
         return EndKind(settled)
+    if any(clue.means == "panic" for clue in evidence.clues):
+        return EndKind.PANIC
     if any(clue.means == "watchdog" for clue in evidence.clues):
         return EndKind.WATCHDOG
     if evidence.witnesses or any(clue.means == "hardware" for clue in evidence.clues):
@@ -100,6 +102,8 @@ def _kind(evidence: Evidence) -> EndKind:
 
 def title(end: End, clues: tuple[Clue, ...]) -> str:
     """An unexplained end in one line."""
+    if end.kind is EndKind.PANIC:
+        return "panic: no crash record, but the kdump kernel ran after it: see where kdump keeps its dumps (/var/crash)"
     if end.kind is EndKind.WATCHDOG:
         return "watchdog reset: no crash record, no orderly end"
     clue = next((c for c in clues if c.means != "other"), None)

@@ -41,6 +41,9 @@ _FLUSH_UNIT = "systemd-journal-flush.service"
 and is lost: journalctl(1), --smart-relinquish-var."""
 
 
+KDUMP = Clue("the boot after it", "it is the kdump kernel, which a panic starts", "panic")
+
+
 class PastBoot(NamedTuple):
     """A boot of this machine."""
 
@@ -91,16 +94,14 @@ class History:
 
     def boots(self) -> list[PastBoot]:
         """All of them, oldest first; the running one is the last."""
-        known = self._known
-        order = merge(list(known), list(self._journal_boots), self._start)
+        order = merge(list(self._known), list(self._journal_boots), self._start)
         if self.running in order:  # nothing comes after it, whatever its clock says
             order.remove(self.running)
             order.append(self.running)
         self._insert_crashed(order)
         found = []
         for boot_id, following in zip_longest(order, order[1:]):
-            clues = known[following].clues if following in known else ()
-            found.append(self._past(boot_id, known.get(boot_id), clues, self._nameless(following)))
+            found.append(self._past(boot_id, following))
         return found
 
     def _insert_crashed(self, order: list[str]) -> None:
@@ -141,15 +142,19 @@ class History:
         console = self._consoles.get(boot_id)
         return [] if console is None else _tail(self.archive, console)
 
-    def _past(
-        self, boot_id: str, known: Boot | None, clues: tuple[Clue, ...], nameless: tuple[CrashOf, ...]
-    ) -> PastBoot:
+    def _past(self, boot_id: str, following: str | None) -> PastBoot:
+        known = self._known.get(boot_id)
         summaries = self._crashes.get(boot_id, [])
         crashes = tuple(map(_crash_of, summaries))
         start, uptime_s, last_wall = _span(known, self._journal_boots.get(boot_id))
         is_over = boot_id != self.running
         witnesses = self._witnesses(boot_id, known) if is_over else ()
-        end = judge(Evidence(crashes, witnesses, clues, nameless)) if is_over else End(EndKind.RUNNING, ())
+        clues = self._known[following].clues if following in self._known else ()
+        evidence = Evidence(crashes, witnesses, clues, self._nameless(following))
+        end = judge(evidence) if is_over else End(EndKind.RUNNING, ())
+        if end.unexplained and following in self._journal_boots and self.journal.is_crash_kernel(following):
+            clues = (KDUMP, *clues)
+            end = judge(evidence._replace(clues=clues))
         died_at = self._died_at(crashes)
         if died_at is not None and (uptime_s is None or died_at > uptime_s):
             uptime_s = died_at
@@ -193,6 +198,8 @@ class History:
         stop = _orderly(entries)
         if stop is not None:
             return Witness(True, f"journal: it ends in order: {_journal_line(stop)}")
+        if self.journal.is_crash_kernel(boot_id):
+            return Witness(True, "journal: it is the kdump kernel, which reboots at once when it has done its work")
         return Witness(False, f"journal: it breaks off: {_journal_line(entries[-1])}")
 
     def _live_entries(self, boot_id: str) -> list[dict[str, Any]]:

@@ -151,6 +151,8 @@ class Look(NamedTuple):
     stamp: Stamp = UNSTAMPED
     closes: bool = False
     closed: bool = False
+    is_crash_kernel: bool = False
+    """The kdump kernel is no boot of the machine's own: the ledger does not get it, and it judges none."""
     clues: Callable[[], tuple[Clue, ...]] = tuple
     """Asked at the first look only."""
 
@@ -158,13 +160,20 @@ class Look(NamedTuple):
 def look(host: Host, *, stamped: Stamp = UNSTAMPED, closed: bool = False) -> Look:
     """Look at the running boot; *closed* if it is known that it ends in order."""
     closes = host.root == "/" and manager.closes_boots()
-    return Look(host.facts(), stamp=stamped, closes=closes, closed=closed, clues=lambda: reset_clues(host))
+    return Look(
+        host.facts(),
+        stamp=stamped,
+        closes=closes,
+        closed=closed,
+        is_crash_kernel=host.is_crash_kernel(),
+        clues=lambda: reset_clues(host),
+    )
 
 
 def see_boot(ledger: list[Boot], look: Look) -> list[Boot]:
     """The ledger with the running boot's line added, or brought up to now if its last look is some time ago."""
     facts = look.facts
-    if facts.boot_id is None:
+    if facts.boot_id is None or look.is_crash_kernel:
         return ledger
     wall = facts.wall_ns / 1e9
     known = next((boot for boot in ledger if boot.boot_id == facts.boot_id), None)

@@ -208,6 +208,49 @@ def test_hostile_last_words_cannot_act_on_a_terminal(machine: Root, pstored: Pst
     assert "\x1b" not in pstored("boots", root=machine).stdout
 
 
+def test_kdump_kernel_is_no_reset_and_tells_of_the_panic(machine: Root, pstored: Pstored) -> None:
+    """Debian's runs in the real root, with a journal that breaks off; pstored in it judges nothing."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 3600.0))
+    boot(machine, 1)
+    machine.write("proc/vmcore", "")
+    assert collect(pstored, machine) == []
+    command_line = "Command line: root=/dev/sda1 reset_devices systemd.unit=kdump-tools-dump.service elfcorehdr=0x1000"
+    log(machine, iter([entry(BOOTS[1], T0 + 3700, 0.0, command_line, _TRANSPORT="kernel")]))
+    log(machine, lived(BOOTS[1], T0 + 3700, 60.0))
+    (machine.path / "proc/vmcore").unlink()
+    boot(machine, 2)
+    (crash,) = collect(pstored, machine)
+    assert (crash["boot"]["id"], crash["kind"]) == (BOOTS[0], "panic")
+    assert "kdump" in crash["title"]
+    assert ends(pstored, machine) == {"a": "panic", "b": "clean", "c": "running"}
+    assert "kdump kernel" in history(pstored, machine)[1]["end"]["evidence"][0]
+    assert collect(pstored, machine) == []
+
+
+def test_running_boot_is_not_judged_through_a_tree_without_proc(machine: Root, pstored: Pstored) -> None:
+    """A bind mount of the running system's root, as monitoring containers have one."""
+    running = Host().boot_id()
+    assert running is not None
+    machine.reboot(running)
+    collect(pstored, machine)
+    log(machine, lived(running, T0, 3600.0))
+    (machine.path / "proc/sys/kernel/random/boot_id").unlink()
+    assert collect(pstored, machine) == []
+    assert [b["end"]["kind"] for b in history(pstored, machine)] == ["running"]
+
+
+def test_nothing_comes_after_the_running_boot(machine: Root, pstored: Pstored) -> None:
+    """Its clock was never set, and its journal is not to be had: older boots are before it, and no news."""
+    machine.write("etc/machine-id", MACHINE_ID + "\n")
+    archive = Archive(str(machine.archive))
+    with archive.lock():
+        note_boot(archive, Look(Host(str(machine.path), clock_ns=lambda: 10**9).facts()))
+    log(machine, lived(BOOTS[1], T0 - 9e8, 60.0))
+    assert [b["boot_id"][0] for b in history(pstored, machine)] == ["b", "a"]
+    assert collect(pstored, machine) == []
+
+
 # -- no journal
 
 

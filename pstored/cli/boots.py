@@ -9,6 +9,7 @@ from pstored.archive import utc
 from pstored.bootjournal import BootJournal
 from pstored.cli.context import Context, page, style, warn, width
 from pstored.history import History, PastBoot
+from pstored.host import Host
 from pstored.ledger import read_ledger
 from pstored.logs import EARLIEST_S
 from pstored.timeline import render_boots, render_days
@@ -18,7 +19,9 @@ def boots(options: Namespace) -> int:
     """One line for each boot."""
     context = Context(options)
     journal = BootJournal(context.host)
-    history = History(context.archive, read_ledger(context.archive), journal, context.host.boot_id())
+    history = History(
+        context.archive, read_ledger(context.archive), journal, context.host.boot_id() or Host().boot_id()
+    )
     found = [_facts(boot) for boot in history.boots()]
     if options.lines:
         found = found[-options.lines :]
