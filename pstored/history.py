@@ -5,18 +5,19 @@ Put together from the ledger, the journal (which knows boots that pstored has ne
 """
 
 import heapq
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from pstored.archive import Archive, load_json
+from pstored.archive import Archive, load_json, stamp_seconds
 from pstored.bootjournal import BootJournal, JournalBoot
 from pstored.boots import Confidence
 from pstored.ends import CrashOf, End, EndKind, Evidence, judge
 from pstored.errors import ArchiveError
-from pstored.ledger import Boot, Witness
+from pstored.ledger import LOOK_AGAIN_S, Boot, Witness
 from pstored.manager import HARVEST_UNIT
 from pstored.parse.record import decode_record
 from pstored.resetreason import Clue
@@ -74,6 +75,8 @@ class Console(NamedTuple):
     harvest_id: str
     name: str
     orderly: bool
+    sure: bool
+    """Whether it is proven to be of this boot, or nearly so."""
 
 
 class History:
@@ -113,11 +116,18 @@ class History:
                 order.insert(order.index(collecting) if collecting in order else 0, boot_id)
 
     def _nameless(self, collecting: str | None) -> tuple[CrashOf, ...]:
-        """The crashes that a boot collected, and whose boot is not known."""
-        if collecting is None:
+        """The crashes that a boot collected or, by the clock, imported, and whose boot is not known."""
+        known = self._known.get(collecting or "")
+        if collecting is None or known is None:
             return ()
-        nameless = [s for s in self._crashes.get(None, []) if self._collecting(s["id"]) == collecting]
-        return tuple(map(_crash_of, nameless))
+        begin = min(known.starts(), default=known.first_wall)
+        end = math.inf if collecting == self.running else known.last_wall + LOOK_AGAIN_S
+        found = []
+        for summary in self._crashes.get(None, []):
+            by = self._collecting(summary["id"])
+            if by == collecting or (by is None and begin <= stamp_seconds(summary["id"].split("-")[0]) <= end):
+                found.append(_crash_of(summary))
+        return tuple(found)
 
     def _collecting(self, crash_id: str) -> str | None:
         """The boot that collected a crash, as far as is known."""
@@ -274,7 +284,8 @@ def _consoles(console: Console | None) -> Witness | None:
     if console is None:
         return None
     how = "ends with an orderly shutdown" if console.orderly else "breaks off without an orderly shutdown"
-    return Witness(console.orderly, f"console: {console.name} of harvest {console.harvest_id} {how}")
+    doubt = "" if console.sure else " (that it is of this boot is a guess)"
+    return Witness(console.orderly, f"console: {console.name} of harvest {console.harvest_id} {how}{doubt}")
 
 
 def consoles(archive: Archive) -> list[Console]:
@@ -283,7 +294,10 @@ def consoles(archive: Archive) -> list[Console]:
     for harvest_id in archive.harvest_ids()[-MOST:]:
         try:
             analyzed = load_json(os.path.join(archive.harvest_directory(harvest_id), "analyzed.json"))
-            found += [Console(c["boot_id"], harvest_id, c["name"], c["orderly"]) for c in analyzed["consoles"]]
+            found += [
+                Console(c["boot_id"], harvest_id, c["name"], c["orderly"], c.get("sure", False))
+                for c in analyzed["consoles"]
+            ]
         except (ArchiveError, KeyError, TypeError):
             continue  # not analyzed yet, or damaged: then nothing is known of its console
     return found

@@ -300,6 +300,7 @@ def test_console_as_the_only_witness(machine: Root, pstored: Pstored, tail: str,
     if crashes:
         text = (machine.archive / "crashes" / crashes[0]["id"] / "end.txt").read_text()
         assert "usb 1-1: new device" in text
+        assert "is a guess" in text  # by elimination
 
 
 # -- crashes
@@ -357,6 +358,18 @@ def test_crash_of_an_unknown_boot_is_not_told_twice(machine: Root, pstored: Psto
     assert first["end"]["kind"] == "unknown"
     assert crash["id"] in first["end"]["evidence"][0]
     assert collect(pstored, machine) == []
+
+
+def test_imported_crash_of_an_unknown_boot_is_not_told_twice(machine: Root, pstored: Pstored) -> None:
+    """systemd-pstore was faster: which boot that was is not known, but it is there."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 90.0))
+    boot(machine, 1)
+    taken = "var/lib/systemd/pstore/7000000000000000001/dmesg-erst-7000000000000000001"
+    machine.write(taken, "Panic#1 Part1\n<0>[   97.000001] Kernel panic - not syncing: late\n")
+    (crash,) = collect(pstored, machine)
+    assert crash["severity"] == "panic"
+    assert crash["id"] in history(pstored, machine)[0]["end"]["evidence"][0]
 
 
 def test_unexplained_stays_so_when_it_is_told(machine: Root, pstored: Pstored) -> None:
