@@ -430,7 +430,7 @@ def _events(incident: Incident) -> set[EventKey]:
 
 def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:
     return [
-        {"boot_id": boot.boot_id, "name": name, "orderly": ends_orderly(log)}
+        {"boot_id": boot.boot_id, "sure": _is_sure(boot), "name": name, "orderly": ends_orderly(log)}
         for name, log in incident.logs()
         if name.startswith("console") and boot.boot_id is not None
     ]

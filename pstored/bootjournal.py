@@ -34,6 +34,11 @@ MAX_BOOTS = 2000
 AT_ONCE = 16
 """Times in one query.  Each step in a file looks all of them up, so that many small queries cost less than a large."""
 
+FIRST_LINES = 200
+"""The kernel prints its command line among its first lines."""
+
+# Debian's kdump-tools and Fedora's kexec-tools append reset_devices; kexec(8) elfcorehdr=, but not with a device tree
+_CRASH_KERNEL = re.compile(rb"(?:Kernel c|C)ommand line: (?:[^\n]*\s)?(?:reset_devices\b|elfcorehdr=)")
 _ID128 = re.compile(r"[0-9a-f]{32}")
 _CURSOR = re.compile(r"s=([0-9a-f]{32});i=([0-9a-f]{1,16});")  # sd_journal_get_cursor(3): numbering and number
 _DIGITS = re.compile(rb"[0-9]{1,19}")
@@ -108,6 +113,10 @@ class BootJournal:
         """
         return self._ask(lambda journals: journals.last_entries(boot_id, most), [])
 
+    def is_crash_kernel(self, boot_id: str) -> bool:
+        """Whether the boot was the kdump kernel's, by its command line: kdump-tools' and kexec-tools' own words."""
+        return self._ask(lambda journals: journals.is_crash_kernel(boot_id), False)
+
     def _ask(self, question: "Callable[[_Journals], Answer]", nothing: Answer) -> Answer:
         """Put a question in a child; *nothing* is the answer if there is none."""
         if not self._directories:
@@ -153,13 +162,15 @@ def _find_directories(host: Host) -> tuple[list[str], str | None]:
             except OSError as e:
                 refused.append(f"{directory} cannot be read: {e.strerror}")
                 continue
-            if any(os.access(os.path.join(directory, name), os.R_OK) for name in files):
-                found.append(directory)
-            elif files:
+            paths = [os.path.join(directory, name) for name in files]
+            # a user's own journal alone tells nothing of a boot's end; what is rotated away meanwhile is not denied
+            if any(os.path.exists(path) and not os.access(path, os.R_OK) for path in paths):
                 refused.append(f"no permission to read the journal files in {directory}")
+            elif files:
+                found.append(directory)
     if not found and not refused:
         refused.append(f"there is no journal in {' or '.join(BASES)}")
-    return found, None if found else refused[0]
+    return found, refused[0] if refused else None
 
 
 # -- in the child
@@ -248,6 +259,17 @@ class _Journals:
             reader.seek_tail()
             found += reversed(list(islice(self._entries(reader.get_previous), most)))
         return [_readable(e) for e in sorted(found, key=lambda entry: _times(entry)[1])[-most:]]
+
+    def is_crash_kernel(self, boot_id: str) -> bool:
+        for reader in self._readers:
+            self._match(reader, [], boot_id.replace("-", "").encode())
+            reader.add_match(_TRANSPORT="kernel")
+            reader.seek_head()
+            for entry in islice(self._entries(reader.get_next), FIRST_LINES):
+                message = entry.get("MESSAGE")
+                if isinstance(message, bytes) and _CRASH_KERNEL.match(message):
+                    return True
+        return False
 
     def _kernel_entries(self, times_us: Iterable[int], boot_id: bytes | None = None) -> Iterator[Fields]:
         """Entries of kernel lines at these times."""

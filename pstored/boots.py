@@ -312,7 +312,8 @@ def _by_elimination(question: Question, reasons: list[str]) -> Attribution | Non
     uptimes = [log.span[1] / 1e9 for log in logs if log.span is not None]
     if uptimes and boot.last_uptime is not None and max(uptimes) < boot.last_uptime - UPTIME_SLACK_S:
         reasons.append(
-            f"the last boot in the ledger, {boot.boot_id}, lived longer than this record: another boot was in between"
+            f"the last boot in the ledger, {boot.boot_id}, lived longer than this record: another boot was in between,"
+            " or it was suspended for a while, which this record does not count"
         )
         return None
     if any(_lacks_stamp(boot, log) for log in logs):

@@ -36,6 +36,11 @@ class CrashOf(NamedTuple):
     kind: str
     severity: str
     title: str
+    sure: bool = True
+    """Whether it is proven to be of this boot, or nearly so."""
+
+    def __str__(self) -> str:
+        return f"{self.title} (crash {self.id}{'' if self.sure else ', which may be of another boot'})"
 
 
 class Evidence(NamedTuple):
@@ -46,6 +51,8 @@ class Evidence(NamedTuple):
     """Of console, journal, ledger: those that there are."""
     clues: tuple[Clue, ...] = ()
     """What the boot after it was told by its hardware."""
+    nameless: tuple[CrashOf, ...] = ()
+    """Crashes that the boot after it collected, and whose boot is not known."""
 
 
 class End(NamedTuple):
@@ -54,22 +61,29 @@ class End(NamedTuple):
     kind: EndKind
     evidence: tuple[str, ...]
     unexplained: bool = False
-    """Whether a witness was there, saw no orderly end, and no record tells of a crash."""
+    """Whether a witness was there, saw no orderly end, and no record of the kernel tells of a crash, or may do so."""
 
 
 def judge(evidence: Evidence) -> End:
     """How a boot ended, by its evidence."""
-    told = tuple(f"{c.title} (crash {c.id})" for c in evidence.crashes if c.severity != "reset")
+    told = tuple(str(crash) for crash in evidence.crashes if crash.severity != "reset")
     seen = tuple(t.says for t in sorted(evidence.witnesses, key=lambda t: not t.orderly))
     hints = tuple(f"{clue.source} says: {clue.says}" for clue in evidence.clues)
-    severities = {c.severity for c in evidence.crashes}
+    orderly = any(t.orderly for t in evidence.witnesses)
+    severities = {c.severity for c in evidence.crashes if c.sure or not orderly}
     if "panic" in severities:
         return End(EndKind.PANIC, (*told, *seen, *hints))
-    if any(t.orderly for t in evidence.witnesses):
+    if orderly:
         return End(EndKind.CLEAN, (*seen, *told))  # some boards reboot by their watchdog: no clue outweighs this
     if "oops" in severities:
         return End(EndKind.OOPS, (*told, *seen, *hints))
-    unexplained = bool(evidence.witnesses) and not severities - {"warning"}
+    if evidence.nameless and "reset" not in severities:
+        maybe = tuple(
+            f"a crash whose boot is not known may be its: {c.title} (crash {c.id})" for c in evidence.nameless
+        )
+        return End(EndKind.UNKNOWN, (*told, *maybe, *seen, *hints))
+    watched = bool(evidence.witnesses) or "reset" in severities  # a reset was told of once: then it stays one
+    unexplained = watched and not severities - {"warning", "reset"}
     return End(_kind(evidence), (*told, *seen, *hints) or ("nothing was there to see it",), unexplained)
 
 
@@ -77,18 +91,22 @@ def _kind(evidence: Evidence) -> EndKind:
     settled = next((c.kind for c in evidence.crashes if c.severity == "reset" and c.kind in list(EndKind)), None)
     if settled is not None:
         return EndKind(settled)
+    if any(clue.means == "panic" for clue in evidence.clues):
+        return EndKind.PANIC
     if any(clue.means == "watchdog" for clue in evidence.clues):
         return EndKind.WATCHDOG
-    if evidence.witnesses or any(clue.means in ("power", "hardware") for clue in evidence.clues):
+    if evidence.witnesses or any(clue.means == "hardware" for clue in evidence.clues):
         return EndKind.RESET
-    return EndKind.UNKNOWN
+    return EndKind.UNKNOWN  # power came on: also after it was switched off in order
 
 
 def title(end: End, clues: tuple[Clue, ...]) -> str:
     """An unexplained end in one line."""
+    if end.kind is EndKind.PANIC:
+        return "panic: no crash record, but the kdump kernel ran after it: see where kdump keeps its dumps (/var/crash)"
     if end.kind is EndKind.WATCHDOG:
         return "watchdog reset: no crash record, no orderly end"
-    clue = next((c for c in clues if c.means in ("power", "hardware")), None)
+    clue = next((c for c in clues if c.means != "other"), None)
     if clue is not None:
         return f"reset, no crash record, no orderly end; the hardware says: {clue.says}"
     return "unexplained reset or power loss: no crash record, no orderly end"

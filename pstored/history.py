@@ -5,15 +5,19 @@ Put together from the ledger, the journal (which knows boots that pstored has ne
 """
 
 import heapq
+import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from pstored.archive import Archive, load_json
+from pstored.archive import Archive, load_json, stamp_seconds
 from pstored.bootjournal import BootJournal, JournalBoot
+from pstored.boots import Confidence
 from pstored.ends import CrashOf, End, EndKind, Evidence, judge
 from pstored.errors import ArchiveError
-from pstored.ledger import Boot, Witness
+from pstored.ledger import LOOK_AGAIN_S, Boot, Witness
 from pstored.manager import HARVEST_UNIT
 from pstored.parse.record import decode_record
 from pstored.resetreason import Clue
@@ -31,7 +35,14 @@ MAX_LINE = 500
 _JOURNAL_START = "f77379a8490b408bbe5f6940505a777b"
 _JOURNAL_STOP = "d93fb3c9c24d451a97cea615ce59c00b"
 _UNIT_STARTED = "39f53479d3a045ac8e11786248231fbf"
+_UNIT_STOPPING = "de5b426a63be47a7b6ac3eaac82e2f6f"
 _ENDS = frozenset(f"{name}.target" for name in ("shutdown", "reboot", "poweroff", "halt", "kexec", "final", "umount"))
+_FLUSH_UNIT = "systemd-journal-flush.service"
+"""With /var on a file system of its own it is stopped before that is unmounted, and what comes after it goes to /run,
+and is lost: journalctl(1), --smart-relinquish-var."""
+
+
+KDUMP = Clue("the boot after it", "it is the kdump kernel, which a panic starts", "panic")
 
 
 class PastBoot(NamedTuple):
@@ -48,7 +59,9 @@ class PastBoot(NamedTuple):
     exact: bool
     """Whether it lived just so long."""
     end: End
-    crashes: tuple[str, ...]
+    crashes: tuple[CrashOf, ...]
+    witnesses: tuple[Witness, ...]
+    """What the witnesses of its end say, or said while they knew."""
     clues: tuple[Clue, ...]
     """What the hardware said of its end, in the boot after it."""
     known: Boot | None
@@ -62,6 +75,8 @@ class Console(NamedTuple):
     harvest_id: str
     name: str
     orderly: bool
+    sure: bool
+    """Whether it is proven to be of this boot, or nearly so."""
 
 
 class History:
@@ -72,24 +87,63 @@ class History:
         self.ledger = ledger
         self.journal = journal
         self.running = running
+        self._known = {boot.boot_id: boot for boot in ledger}
+        self._collected_by: dict[str, str | None] = {}
         self._journal_boots = {boot.boot_id: boot for boot in journal.boots(MOST)}
-        self._crashes = _by_boot(archive.crash_summaries())
+        self._crashes: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
+        for summary in archive.crash_summaries():
+            self._crashes[summary["boot"]].append(summary)
         self._consoles = {console.boot_id: console for console in consoles(archive)}
 
     def boots(self) -> list[PastBoot]:
         """All of them, oldest first; the running one is the last."""
-        by_id = {boot.boot_id: boot for boot in self.ledger}
-        order = merge([boot.boot_id for boot in self.ledger], list(self._journal_boots), self._start)
+        order = merge(list(self._known), list(self._journal_boots), self._start)
+        if self.running in order:  # nothing comes after it, whatever its clock says
+            order.remove(self.running)
+            order.append(self.running)
+        self._insert_crashed(order)
         found = []
-        for at, boot_id in enumerate(order):
-            following = by_id.get(order[at + 1]) if at + 1 < len(order) else None
-            found.append(self._past(boot_id, by_id.get(boot_id), following.clues if following is not None else ()))
+        for boot_id, following in zip_longest(order, order[1:]):
+            found.append(self._past(boot_id, following))
         return found
 
-    def witnesses(self, boot_id: str, known: Boot | None) -> tuple[Witness, ...]:
-        """What the witnesses of a boot's end say now."""
-        said = (_ledgers(known), self._journals(boot_id), _consoles(self._consoles.get(boot_id)))
-        return tuple(t for t in said if t is not None)
+    def _insert_crashed(self, order: list[str]) -> None:
+        """Put in the boots that only a crash tells of: before the boot that collected it."""
+        known = set(order)
+        for boot_id, summaries in self._crashes.items():
+            if boot_id is not None and boot_id not in known and any(map(_is_sure, summaries)):
+                collecting = self._collecting(summaries[0]["id"])
+                order.insert(order.index(collecting) if collecting in order else 0, boot_id)
+
+    def _nameless(self, collecting: str | None) -> tuple[CrashOf, ...]:
+        """The crashes that a boot collected or, by the clock, imported, and whose boot is not known."""
+        known = self._known.get(collecting or "")
+        if collecting is None or known is None:
+            return ()
+        begin = min(known.starts(), default=known.first_wall)
+        end = math.inf if collecting == self.running else known.last_wall + LOOK_AGAIN_S
+        found = []
+        for summary in self._crashes.get(None, []):
+            by = self._collecting(summary["id"])
+            if by == collecting or (by is None and begin <= stamp_seconds(summary["id"].split("-")[0]) <= end):
+                found.append(_crash_of(summary))
+        return tuple(found)
+
+    def _collecting(self, crash_id: str) -> str | None:
+        """The boot that collected a crash, as far as is known."""
+        if crash_id not in self._collected_by:
+            try:
+                boot_id = self.archive.load_crash(crash_id)["collected"]["boot_id"]
+            except (ArchiveError, LookupError, TypeError):
+                boot_id = None
+            self._collected_by[crash_id] = boot_id if isinstance(boot_id, str) else None
+        return self._collected_by[crash_id]
+
+    def _witnesses(self, boot_id: str, known: Boot | None) -> tuple[Witness, ...]:
+        """What was settled, else what ledger and journal say now; and the console, which may turn up late."""
+        settled = known.witnesses if known is not None else None
+        said = settled if settled is not None else (_ledgers(known), self._journals(boot_id))
+        return tuple(dict.fromkeys(t for t in (*said, _consoles(self._consoles.get(boot_id))) if t is not None))
 
     def last_words(self, boot_id: str) -> list[str]:
         """The last lines of a boot: its journal's, else its console's."""
@@ -98,40 +152,54 @@ class History:
         console = self._consoles.get(boot_id)
         return [] if console is None else _tail(self.archive, console)
 
-    def _past(self, boot_id: str, known: Boot | None, clues: tuple[Clue, ...]) -> PastBoot:
-        crashes = self._crashes.get(boot_id, [])
-        in_journal = self._journal_boots.get(boot_id)
-        start, uptime_s, last_wall = _span(known, in_journal)
-        if boot_id == self.running:
-            end = End(EndKind.RUNNING, ())
-        else:
-            told = tuple(CrashOf(c["id"], c["kind"], c["severity"], c["title"]) for c in crashes)
-            settled = known.witnesses if known is not None else None
-            said = self.witnesses(boot_id, known) if settled is None else settled
-            end = judge(Evidence(told, said, clues))
+    def _past(self, boot_id: str, following: str | None) -> PastBoot:
+        known = self._known.get(boot_id)
+        summaries = self._crashes.get(boot_id, [])
+        crashes = tuple(map(_crash_of, summaries))
+        start, uptime_s, last_wall = _span(known, self._journal_boots.get(boot_id))
+        is_over = boot_id != self.running
+        witnesses = self._witnesses(boot_id, known) if is_over else ()
+        clues = self._known[following].clues if following in self._known else ()
+        evidence = Evidence(crashes, witnesses, clues, self._nameless(following))
+        end = judge(evidence) if is_over else End(EndKind.RUNNING, ())
+        if end.unexplained and following in self._journal_boots and self.journal.is_crash_kernel(following):
+            clues = (KDUMP, *clues)
+            end = judge(evidence._replace(clues=clues))
         died_at = self._died_at(crashes)
         if died_at is not None and (uptime_s is None or died_at > uptime_s):
             uptime_s = died_at
-        exact = died_at is not None or end.kind in (EndKind.CLEAN, EndKind.RUNNING)
-        kernel = known.kernel if known is not None else next((c["kernel"] for c in crashes), None)
         return PastBoot(
-            boot_id, kernel, start, uptime_s, last_wall, exact, end, tuple(c["id"] for c in crashes), clues, known
+            boot_id=boot_id,
+            kernel=known.kernel if known is not None else next((s["kernel"] for s in summaries), None),
+            start=start,
+            uptime_s=uptime_s,
+            last_wall=last_wall,
+            exact=died_at is not None or not is_over or (end.kind is EndKind.CLEAN and self._saw_last(boot_id)),
+            end=end,
+            crashes=crashes,
+            witnesses=witnesses,
+            clues=clues,
+            known=known,
         )
 
-    def _died_at(self, crashes: list[dict[str, Any]]) -> float | None:
+    def _saw_last(self, boot_id: str) -> bool:
+        """Whether ledger or journal have seen an orderly end's last moment: a console does not tell, nor a memory."""
+        known = self._known.get(boot_id)
+        return boot_id in self._journal_boots or (known is not None and known.closed)
+
+    def _died_at(self, crashes: Sequence[CrashOf]) -> float | None:
         """Seconds into its boot at which the last of its crashes was logged."""
-        for summary in reversed(crashes):
-            if summary["severity"] == "panic":
+        for crash in reversed(crashes):
+            if crash.severity == "panic" and crash.sure:
                 try:
-                    uptime = self.archive.load_crash(summary["id"])["time"].get("uptime_s")
+                    uptime = self.archive.load_crash(crash.id)["time"].get("uptime_s")
                 except ArchiveError:
                     continue
                 return uptime if isinstance(uptime, int | float) else None
         return None
 
     def _start(self, boot_id: str) -> float | None:
-        known = next((boot for boot in self.ledger if boot.boot_id == boot_id), None)
-        return _span(known, self._journal_boots.get(boot_id))[0]
+        return _span(self._known.get(boot_id), self._journal_boots.get(boot_id))[0]
 
     def _journals(self, boot_id: str) -> Witness | None:
         entries = self._live_entries(boot_id) if boot_id in self._journal_boots else []
@@ -140,6 +208,8 @@ class History:
         stop = _orderly(entries)
         if stop is not None:
             return Witness(True, f"journal: it ends in order: {_journal_line(stop)}")
+        if self.journal.is_crash_kernel(boot_id):
+            return Witness(True, "journal: it is the kdump kernel, which reboots at once when it has done its work")
         return Witness(False, f"journal: it breaks off: {_journal_line(entries[-1])}")
 
     def _live_entries(self, boot_id: str) -> list[dict[str, Any]]:
@@ -150,7 +220,8 @@ class History:
 
 def merge(ledger: list[str], journal: list[str], start: Callable[[str], float | None]) -> list[str]:
     """Two orders of boots as one: each keeps its own; between two boots that both know, the earlier comes first."""
-    shared = [boot_id for boot_id in ledger if boot_id in set(journal)]
+    theirs_too = set(journal)
+    shared = [boot_id for boot_id in ledger if boot_id in theirs_too]
     ours, theirs = _before(ledger, shared), _before(journal, shared)
     order: list[str] = []
     for mark in shared:
@@ -187,12 +258,13 @@ def _span(known: Boot | None, logged: JournalBoot | None) -> tuple[float | None,
     return last[1] - last[0], last[0], last[1]
 
 
-def _by_boot(summaries: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for summary in summaries:
-        if summary["boot"]:
-            found.setdefault(summary["boot"], []).append(summary)
-    return found
+def _is_sure(summary: dict[str, Any]) -> bool:
+    return summary["confidence"] in (Confidence.CERTAIN, Confidence.HIGH)
+
+
+def _crash_of(summary: dict[str, Any]) -> CrashOf:
+    """A crash, by its line in the list."""
+    return CrashOf(summary["id"], summary["kind"], summary["severity"], summary["title"], _is_sure(summary))
 
 
 # -- witnesses
@@ -212,7 +284,8 @@ def _consoles(console: Console | None) -> Witness | None:
     if console is None:
         return None
     how = "ends with an orderly shutdown" if console.orderly else "breaks off without an orderly shutdown"
-    return Witness(console.orderly, f"console: {console.name} of harvest {console.harvest_id} {how}")
+    doubt = "" if console.sure else " (that it is of this boot is a guess)"
+    return Witness(console.orderly, f"console: {console.name} of harvest {console.harvest_id} {how}{doubt}")
 
 
 def consoles(archive: Archive) -> list[Console]:
@@ -221,7 +294,10 @@ def consoles(archive: Archive) -> list[Console]:
     for harvest_id in archive.harvest_ids()[-MOST:]:
         try:
             analyzed = load_json(os.path.join(archive.harvest_directory(harvest_id), "analyzed.json"))
-            found += [Console(c["boot_id"], harvest_id, c["name"], c["orderly"]) for c in analyzed["consoles"]]
+            found += [
+                Console(c["boot_id"], harvest_id, c["name"], c["orderly"], c.get("sure", False))
+                for c in analyzed["consoles"]
+            ]
         except (ArchiveError, KeyError, TypeError):
             continue  # not analyzed yet, or damaged: then nothing is known of its console
     return found
@@ -240,12 +316,24 @@ def _orderly(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The entry that says that the boot ended in order, unless journald has started once more behind it."""
     found = None
     for entry in entries:
-        message_id = str(entry.get("MESSAGE_ID", "")).replace("-", "")
-        if message_id == _JOURNAL_START:
+        if _is_journald(entry, _JOURNAL_START):
             found = None
-        elif message_id == _JOURNAL_STOP or (message_id == _UNIT_STARTED and entry.get("UNIT") in _ENDS):
+        elif _is_journald(entry, _JOURNAL_STOP) or _is_shutdown(entry):
             found = entry
     return found
+
+
+def _is_journald(entry: dict[str, Any], message_id: str) -> bool:
+    """journald's own words: the field that it sets itself tells them from what anybody may send it."""
+    return entry.get("MESSAGE_ID") == message_id and entry.get("_TRANSPORT") == "driver"
+
+
+def _is_shutdown(entry: dict[str, Any]) -> bool:
+    """The service manager's words: a target of the shutdown is reached, or the journal is about to lose its disk."""
+    if entry.get("_PID") != "1":
+        return False
+    unit, message_id = entry.get("UNIT"), entry.get("MESSAGE_ID")
+    return (message_id == _UNIT_STARTED and unit in _ENDS) or (message_id == _UNIT_STOPPING and unit == _FLUSH_UNIT)
 
 
 def _journal_line(entry: dict[str, Any]) -> str:

@@ -7,22 +7,28 @@ system.
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pstored import manager
-from pstored.archive import Archive
+from pstored.archive import MAX_JSON, Archive
+from pstored.errors import ArchiveError
 from pstored.host import BOOT_ID, Facts, Host
 from pstored.resetreason import Clue, reset_clues
 from pstored.stamp import UNSTAMPED, Stamp
+
+logger = logging.getLogger(__name__)
 
 NAME = "boots.jsonl"
 MAX_BOOTS = 1000
 """The ledger keeps the newest so many."""
 LOOK_AGAIN_S = 600.0
 """The running boot's line is not rewritten more often: each time costs two flushes."""
+MAX_SECONDS = 253_402_300_800.0
+"""The end of the year 9999: no clock and no uptime says more."""
 
 
 class Witness(NamedTuple):
@@ -70,8 +76,8 @@ class Boot:
 
 
 def parse_ledger(data: bytes) -> list[Boot]:
-    """Read boots.jsonl, oldest first; a line that is none of ours is left out."""
-    found = []
+    """Read boots.jsonl, oldest first; a line that is none of ours, or of a boot that is there already, is left out."""
+    found: dict[str, Boot] = {}
     for line in data.split(b"\n"):
         try:
             fields = json.loads(line)
@@ -79,13 +85,11 @@ def parse_ledger(data: bytes) -> list[Boot]:
             known["clues"] = tuple(Clue(*map(_text, clue)) for clue in known.get("clues", ()))
             if (said := known.get("witnesses")) is not None:
                 known["witnesses"] = tuple(Witness(bool(orderly), _text(says)) for orderly, says in said)
-            boot = Boot(**known)
-            boot.starts()  # numbers must be numbers
-            if BOOT_ID.fullmatch(boot.boot_id) and isinstance(boot.kernel, str | None):
-                found.append(boot)
-        except (ValueError, TypeError, KeyError):
+            if _is_sound(known):
+                found.setdefault(known["boot_id"], Boot(**known))
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
-    return found
+    return list(found.values())
 
 
 def _text(value: object) -> str:
@@ -94,17 +98,46 @@ def _text(value: object) -> str:
     return value
 
 
+def _is_sound(line: dict[str, Any]) -> bool:
+    """Whether every value is what it should be: they are reckoned with, compared and shown."""
+    flags = (line.get(name, False) for name in ("stamped", "closes", "closed"))
+    uptimes = (line.get(name) for name in ("first_uptime", "last_uptime", "stamped_uptime"))
+    return (
+        isinstance(line["boot_id"], str)
+        and BOOT_ID.fullmatch(line["boot_id"]) is not None
+        and all(isinstance(line[name], str | None) for name in ("kernel", "version"))
+        and all(isinstance(flag, bool) for flag in flags)
+        and all(_is_seconds(line[name]) for name in ("first_wall", "last_wall"))
+        and all(uptime is None or _is_seconds(uptime) for uptime in uptimes)
+    )
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < MAX_SECONDS  # NaN is not
+
+
 def format_ledger(ledger: Iterable[Boot]) -> bytes:
     """The file's bytes."""
     return b"".join(json.dumps(asdict(boot)).encode() + b"\n" for boot in ledger)
 
 
 def read_ledger(archive: Archive) -> list[Boot]:
-    """The boots seen, oldest first; empty if there is no ledger."""
+    """The boots seen, oldest first; empty if there is no ledger, or the disk cannot read it: crashes count for more.
+
+    Raises:
+        ArchiveError: no permission.
+    """
+    path = os.path.join(archive.path, NAME)
     try:
-        with open(os.path.join(archive.path, NAME), "rb") as f:
-            return parse_ledger(f.read())
-    except OSError:
+        with open(path, "rb") as f:
+            return parse_ledger(f.read(MAX_JSON))
+    except FileNotFoundError:
+        return []
+    except PermissionError as e:
+        hint = "run as root, or as a member of the group that may read the archive"
+        raise ArchiveError(f"cannot read {path!r}: {e.strerror}", hint=hint) from e
+    except OSError as e:
+        logger.warning("the boots seen so far are lost: cannot read %r: %s", path, e.strerror)
         return []
 
 
@@ -118,6 +151,8 @@ class Look(NamedTuple):
     stamp: Stamp = UNSTAMPED
     closes: bool = False
     closed: bool = False
+    is_crash_kernel: bool = False
+    """The kdump kernel is no boot of the machine's own: the ledger does not get it, and it judges none."""
     clues: Callable[[], tuple[Clue, ...]] = tuple
     """Asked at the first look only."""
 
@@ -125,13 +160,20 @@ class Look(NamedTuple):
 def look(host: Host, *, stamped: Stamp = UNSTAMPED, closed: bool = False) -> Look:
     """Look at the running boot; *closed* if it is known that it ends in order."""
     closes = host.root == "/" and manager.closes_boots()
-    return Look(host.facts(), stamp=stamped, closes=closes, closed=closed, clues=lambda: reset_clues(host))
+    return Look(
+        host.facts(),
+        stamp=stamped,
+        closes=closes,
+        closed=closed,
+        is_crash_kernel=host.is_crash_kernel(),
+        clues=lambda: reset_clues(host),
+    )
 
 
 def see_boot(ledger: list[Boot], look: Look) -> list[Boot]:
     """The ledger with the running boot's line added, or brought up to now if its last look is some time ago."""
     facts = look.facts
-    if facts.boot_id is None:
+    if facts.boot_id is None or look.is_crash_kernel:
         return ledger
     wall = facts.wall_ns / 1e9
     known = next((boot for boot in ledger if boot.boot_id == facts.boot_id), None)

@@ -72,7 +72,8 @@ class Clue(NamedTuple):
     says: str
     """Its words."""
     means: str
-    """``watchdog``, ``power``, ``hardware``, ``software`` (ordered by a kernel, in order or not), or ``other``."""
+    """``watchdog``, ``power``, ``hardware``, ``software`` (ordered by a kernel, in order or not), or ``other``;
+    ``panic``, if the kdump kernel came after it."""
 
 
 def reset_clues(host: Host) -> tuple[Clue, ...]:

@@ -28,13 +28,13 @@ def settle(history: History, facts: Facts) -> list[str]:
     made: list[str] = []
     for boot in history.boots():
         line = boot.known
-        if line is None and not ledger:
-            continue
         if line is None:
+            if not ledger or boot.last_wall is None:  # not ours, or no more is known of it than its crash tells
+                continue
             line = _from_journal(boot)
-        if boot.boot_id != history.running and line.witnesses is None:
-            line = replace(line, witnesses=history.witnesses(boot.boot_id, boot.known))
-            if boot.end.unexplained:
+        if boot.boot_id != history.running and line.witnesses is None and boot.witnesses:
+            line = replace(line, witnesses=boot.witnesses)
+            if boot.end.unexplained and not any(crash.severity == "reset" for crash in boot.crashes):
                 made.append(_archive_end(history, boot, facts))
         ledger.append(line)
     if ledger != list(history.ledger):

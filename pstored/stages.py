@@ -119,7 +119,10 @@ def find(
     journal = BootJournal(host)
     witness = journal if config.boots.journal else None
     found = analyze(archive, config, journal=witness, again=again, touched=touched)
-    if settle(History(archive, read_ledger(archive), journal, seen.facts.boot_id), seen.facts):
+    if seen.is_crash_kernel:
+        return found
+    running = seen.facts.boot_id or Host().boot_id()  # below DIR there may be the running system's files without /proc
+    if settle(History(archive, read_ledger(archive), journal, running), seen.facts):
         found = found.and_then(analyze(archive, config, journal=witness))
     return found
 

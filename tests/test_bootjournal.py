@@ -274,6 +274,9 @@ def test_without_permission_nothing_is_known(tmp_path: Path) -> None:
         return journal_of(Path()).problem
 
     assert "no permission to read" in (forked(as_nobody) or "")
+    own = write_journal(tmp_path / JOURNAL, kernel_entries(A, log(1), began_us=YEAR_2026), name="user-65534.journal")
+    own.chmod(0o644)
+    assert "no permission to read" in (forked(as_nobody) or "")  # a user's own journal breaks off in every boot
     (tmp_path / JOURNAL).chmod(0o700)
     assert "cannot be read: Permission denied" in (forked(as_nobody) or "")
     os.close(here)

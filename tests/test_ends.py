@@ -15,6 +15,7 @@ WARNING = PANIC._replace(severity="warning")
 RESTART = PANIC._replace(kind="reboot", severity="unknown")
 ORDERLY, BROKE_OFF = Witness(True, "it ends in order"), Witness(False, "it breaks off")
 BITTEN = Clue("bootstatus", "0x20", "watchdog")
+OVERHEATED = Clue("bootstatus", "0x1: reset due to CPU overheat", "hardware")
 BROWN_OUT = Clue("power_on_reason", "brown-out reset", "power")
 ORDERED = Clue("reset_reason", "software", "software")
 
@@ -38,12 +39,20 @@ ORDERED = Clue("reset_reason", "software", "software")
         (Evidence((), (BROKE_OFF,), (BITTEN,)), "watchdog", True),
         (Evidence((), (BROKE_OFF,), (BROWN_OUT,)), "reset", True),
         (Evidence((), (), (BITTEN,)), "watchdog", False),  # nobody would have seen an orderly end: no alarm
-        (Evidence((), (), (BROWN_OUT,)), "reset", False),
+        (Evidence((), (), (BROWN_OUT,)), "unknown", False),  # power also comes on after an orderly end
+        (Evidence((), (), (OVERHEATED,)), "reset", False),
         (Evidence((), (), (ORDERED,)), "unknown", False),
         (Evidence(), "unknown", False),
         # told before: what was settled then stands, though the journal has forgotten
-        (Evidence((PANIC._replace(kind="watchdog", severity="reset"),)), "watchdog", False),
-        (Evidence((PANIC._replace(kind="reset", severity="reset"),), (BROKE_OFF,)), "reset", False),
+        (Evidence((PANIC._replace(kind="watchdog", severity="reset"),)), "watchdog", True),
+        (Evidence((PANIC._replace(kind="reset", severity="reset"),), (BROKE_OFF,)), "reset", True),
+        # a guess does not outweigh who saw it
+        (Evidence((PANIC._replace(sure=False),), (ORDERLY,)), "clean", False),
+        (Evidence((PANIC._replace(sure=False),), (BROKE_OFF,)), "panic", False),
+        # a crash whose boot is not known, and that may be this one's
+        (Evidence((), (BROKE_OFF,), (BITTEN,), (PANIC,)), "unknown", False),
+        (Evidence((), (ORDERLY,), (), (PANIC,)), "clean", False),
+        (Evidence((OOPS,), (BROKE_OFF,), (), (PANIC,)), "oops", False),
     ],
 )
 def test_evidence_comes_to_one_kind(evidence: Evidence, kind: str, unexplained: bool) -> None:
@@ -84,5 +93,6 @@ def test_titles_say_what_the_hardware_says() -> None:
     broke_off = Evidence((), (BROKE_OFF,))
     assert "watchdog" in title(judge(broke_off._replace(clues=(BITTEN,))), (BITTEN,))
     assert "brown-out reset" in title(judge(broke_off._replace(clues=(BROWN_OUT,))), (BROWN_OUT,))
+    assert "software" in title(judge(broke_off._replace(clues=(ORDERED,))), (ORDERED,))
     assert title(judge(broke_off), ()).startswith("unexplained reset or power loss")
     assert judge(broke_off).kind is EndKind.RESET

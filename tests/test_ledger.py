@@ -2,11 +2,15 @@
 """The ledger: a line a boot, first and last look, closed in order or not, and a file that survives damage."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pstored.archive import Archive
+from pstored.errors import ArchiveError
 from pstored.host import Facts
 from pstored.ledger import (
     LOOK_AGAIN_S,
@@ -16,10 +20,12 @@ from pstored.ledger import (
     Witness,
     format_ledger,
     parse_ledger,
+    read_ledger,
     see_boot,
 )
 from pstored.resetreason import Clue
 from pstored.stamp import Stamp
+from tests.conftest import forked, require
 from tests.test_boots import CRASHED, KERNEL, NOW, OLD, T0, VERSION, boot
 
 
@@ -152,8 +158,56 @@ def test_clues_are_asked_for_once() -> None:
     assert len(asked) == 2  # the first look, and this test
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"boot_id": 7},
+        {"version": 7},
+        {"first_wall": 1e308},
+        {"last_wall": float("nan")},
+        {"last_wall": 10**400},
+        {"last_wall": None},
+        {"last_uptime": -5},
+        {"stamped_uptime": "7"},
+        {"closed": "no"},
+    ],
+)
+def test_a_line_with_values_that_none_can_have_is_left_out(change: dict[str, object]) -> None:
+    """They would be reckoned with, and shown as dates."""
+    line = json.loads(format_ledger([boot(OLD)])) | change
+    assert parse_ledger(json.dumps(line).encode()) == []
+
+
+def test_a_line_that_is_nested_without_end_is_left_out() -> None:
+    """Python's JSON reader gives up with an error of its own."""
+    assert parse_ledger(b"[" * 100_000 + b"\n" + format_ledger([boot(OLD)])) == [boot(OLD)]
+
+
+def test_a_boot_counts_once() -> None:
+    """A file put together from two backups."""
+    assert parse_ledger(format_ledger([boot(OLD), boot(NOW), boot(OLD)])) == [boot(OLD), boot(NOW)]
+
+
 @pytest.mark.parametrize("change", [{"clues": [["a", "b"]]}, {"clues": [1]}, {"witnesses": [[True, 7]]}, {"clues": 7}])
 def test_a_line_with_damaged_witnesses_is_left_out(change: dict[str, object]) -> None:
     """Nobody reads half a witness."""
     line = json.loads(format_ledger([boot(OLD)])) | change
     assert parse_ledger(json.dumps(line).encode()) == []
+
+
+def test_who_may_not_read_the_ledger_is_told(tmp_path: Path) -> None:
+    """An empty history would be a lie."""
+    require(os.geteuid() == 0, "to lose permissions one must have some")
+    (tmp_path / "boots.jsonl").write_bytes(format_ledger([boot(OLD)]))
+    tmp_path.chmod(0o700)
+    archive = Archive(str(tmp_path))
+
+    def read() -> str:
+        os.setgroups([])
+        os.setuid(65534)
+        with pytest.raises(ArchiveError, match="Permission denied") as e:
+            read_ledger(archive)
+        return e.value.hint or ""
+
+    assert "run as root" in forked(read)
+    assert read_ledger(archive) == [boot(OLD)]

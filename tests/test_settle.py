@@ -19,8 +19,10 @@ from tests.test_crash_safety import kill_everywhere, run_killed
 
 BOOTS = [f"{n * 8}-1111-4111-8111-111111111111" for n in "abcdef"]
 T0 = 1_795_000_000
-STARTED, STOPPED = "f77379a8490b408bbe5f6940505a777b", "d93fb3c9c24d451a97cea615ce59c00b"
-SHUTDOWN = {"MESSAGE_ID": "39f53479d3a045ac8e11786248231fbf", "UNIT": "reboot.target"}
+STARTED = {"MESSAGE_ID": "f77379a8490b408bbe5f6940505a777b", "_TRANSPORT": "driver"}
+STOPPED = {"MESSAGE_ID": "d93fb3c9c24d451a97cea615ce59c00b", "_TRANSPORT": "driver"}
+SHUTDOWN = {"MESSAGE_ID": "39f53479d3a045ac8e11786248231fbf", "UNIT": "reboot.target", "_PID": "1"}
+VAR_IS_LEFT = {"MESSAGE_ID": "de5b426a63be47a7b6ac3eaac82e2f6f", "UNIT": "systemd-journal-flush.service", "_PID": "1"}
 
 
 def entry(boot_id: str, began: float, at: float, message: str, **fields: str) -> Entry:
@@ -38,7 +40,7 @@ def entry(boot_id: str, began: float, at: float, message: str, **fields: str) ->
 
 def lived(boot_id: str, began: float, length: float, **last: str) -> Iterator[Entry]:
     """A boot's journal: some lines, and the fields of the last."""
-    yield entry(boot_id, began, 1.0, "Journal started", MESSAGE_ID=STARTED)
+    yield entry(boot_id, began, 1.0, "Journal started", **STARTED)
     for number in range(40):
         yield entry(boot_id, began, length - 5 + number / 10, f"reading {number}")
     yield entry(boot_id, began, length, "the last of it", **last)
@@ -94,9 +96,11 @@ def collect(pstored: Pstored, root: Root) -> list[dict[str, Any]]:
 # -- the journal as witness
 
 
-@pytest.mark.parametrize("last", [{"MESSAGE_ID": STOPPED}, SHUTDOWN], ids=["journal stopped", "reboot.target"])
+@pytest.mark.parametrize(
+    "last", [STOPPED, SHUTDOWN, VAR_IS_LEFT], ids=["journal stopped", "reboot.target", "/var is unmounted"]
+)
 def test_boots_whose_journal_ends_in_order_are_clean(machine: Root, pstored: Pstored, last: dict[str, str]) -> None:
-    """journald's own last word, or systemd's shutdown targets: no event."""
+    """journald's own last word, systemd's shutdown targets, or its leave of a /var of its own: no event."""
     collect(pstored, machine)
     log(machine, lived(BOOTS[0], T0, 3600.0, **last))
     boot(machine, 1)
@@ -104,6 +108,15 @@ def test_boots_whose_journal_ends_in_order_are_clean(machine: Root, pstored: Pst
     assert ends(pstored, machine) == {"a": "clean", "b": "running"}
     (first, _) = history(pstored, machine)
     assert (first["exact"], first["uptime_s"]) == (True, 3600.0)
+
+
+@pytest.mark.parametrize("words", [STOPPED, SHUTDOWN, VAR_IS_LEFT])
+def test_nobody_else_can_say_that_a_boot_ended_in_order(machine: Root, pstored: Pstored, words: dict[str, str]) -> None:
+    """Whoever may write to the journal cannot hide a reset, but for the fields that journald sets itself."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 3600.0, **words | {"_TRANSPORT": "journal", "_PID": "777"}))
+    boot(machine, 1)
+    assert [crash["kind"] for crash in collect(pstored, machine)] == ["reset"]
 
 
 def test_unexplained_reset_is_told_once(machine: Root, pstored: Pstored) -> None:
@@ -120,7 +133,7 @@ def test_unexplained_reset_is_told_once(machine: Root, pstored: Pstored) -> None
     assert "reading 39" in text
     assert collect(pstored, machine) == []
     boot(machine, 2)
-    log(machine, lived(BOOTS[1], T0 + 4000, 60.0, MESSAGE_ID=STOPPED))
+    log(machine, lived(BOOTS[1], T0 + 4000, 60.0, **STOPPED))
     assert collect(pstored, machine) == []
     assert ends(pstored, machine) == {"a": "reset", "b": "clean", "c": "running"}
     page = pstored("show", root=machine).stdout
@@ -131,7 +144,7 @@ def test_unexplained_reset_is_told_once(machine: Root, pstored: Pstored) -> None
 def test_what_the_journal_forgets_stays_known(machine: Root, pstored: Pstored) -> None:
     """Boots are settled while their journal is there; `analyze --all` makes the same of it later."""
     collect(pstored, machine)
-    log(machine, lived(BOOTS[0], T0, 3600.0, MESSAGE_ID=STOPPED))
+    log(machine, lived(BOOTS[0], T0, 3600.0, **STOPPED))
     boot(machine, 1)
     collect(pstored, machine)
     log(machine, lived(BOOTS[1], T0 + 4000, 50.0))
@@ -156,7 +169,7 @@ def test_boots_before_the_first_look_are_shown_and_no_event(machine: Root, pstor
 def test_boot_that_pstored_never_ran_in_is_an_event(machine: Root, pstored: Pstored) -> None:
     """It died before anything of ours was started; the journal knows it, and the order is the true one."""
     collect(pstored, machine)
-    log(machine, lived(BOOTS[0], T0, 3600.0, MESSAGE_ID=STOPPED))
+    log(machine, lived(BOOTS[0], T0, 3600.0, **STOPPED))
     log(machine, lived(BOOTS[1], T0 + 4000, 7.0))
     boot(machine, 2)
     (crash,) = collect(pstored, machine)
@@ -172,8 +185,8 @@ def test_journal_that_goes_on_after_an_early_stop(machine: Root, pstored: Pstore
         machine,
         iter(
             [
-                entry(BOOTS[0], T0, 1.0, "Journal stopped", MESSAGE_ID=STOPPED),
-                entry(BOOTS[0], T0, 1.5, "Journal started", MESSAGE_ID=STARTED),
+                entry(BOOTS[0], T0, 1.0, "Journal stopped", **STOPPED),
+                entry(BOOTS[0], T0, 1.5, "Journal started", **STARTED),
                 entry(BOOTS[0], T0, 2.0, "and off"),
             ]
         ),
@@ -193,6 +206,49 @@ def test_hostile_last_words_cannot_act_on_a_terminal(machine: Root, pstored: Pst
     assert "\x1b" not in text
     assert len(text) < 5000
     assert "\x1b" not in pstored("boots", root=machine).stdout
+
+
+def test_kdump_kernel_is_no_reset_and_tells_of_the_panic(machine: Root, pstored: Pstored) -> None:
+    """Debian's runs in the real root, with a journal that breaks off; pstored in it judges nothing."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 3600.0))
+    boot(machine, 1)
+    machine.write("proc/vmcore", "")
+    assert collect(pstored, machine) == []
+    command_line = "Command line: root=/dev/sda1 reset_devices systemd.unit=kdump-tools-dump.service elfcorehdr=0x1000"
+    log(machine, iter([entry(BOOTS[1], T0 + 3700, 0.0, command_line, _TRANSPORT="kernel")]))
+    log(machine, lived(BOOTS[1], T0 + 3700, 60.0))
+    (machine.path / "proc/vmcore").unlink()
+    boot(machine, 2)
+    (crash,) = collect(pstored, machine)
+    assert (crash["boot"]["id"], crash["kind"]) == (BOOTS[0], "panic")
+    assert "kdump" in crash["title"]
+    assert ends(pstored, machine) == {"a": "panic", "b": "clean", "c": "running"}
+    assert "kdump kernel" in history(pstored, machine)[1]["end"]["evidence"][0]
+    assert collect(pstored, machine) == []
+
+
+def test_running_boot_is_not_judged_through_a_tree_without_proc(machine: Root, pstored: Pstored) -> None:
+    """A bind mount of the running system's root, as monitoring containers have one."""
+    running = Host().boot_id()
+    assert running is not None
+    machine.reboot(running)
+    collect(pstored, machine)
+    log(machine, lived(running, T0, 3600.0))
+    (machine.path / "proc/sys/kernel/random/boot_id").unlink()
+    assert collect(pstored, machine) == []
+    assert [b["end"]["kind"] for b in history(pstored, machine)] == ["running"]
+
+
+def test_nothing_comes_after_the_running_boot(machine: Root, pstored: Pstored) -> None:
+    """Its clock was never set, and its journal is not to be had: older boots are before it, and no news."""
+    machine.write("etc/machine-id", MACHINE_ID + "\n")
+    archive = Archive(str(machine.archive))
+    with archive.lock():
+        note_boot(archive, Look(Host(str(machine.path), clock_ns=lambda: 10**9).facts()))
+    log(machine, lived(BOOTS[1], T0 - 9e8, 60.0))
+    assert [b["boot_id"][0] for b in history(pstored, machine)] == ["b", "a"]
+    assert collect(pstored, machine) == []
 
 
 # -- no journal
@@ -244,6 +300,7 @@ def test_console_as_the_only_witness(machine: Root, pstored: Pstored, tail: str,
     if crashes:
         text = (machine.archive / "crashes" / crashes[0]["id"] / "end.txt").read_text()
         assert "usb 1-1: new device" in text
+        assert "is a guess" in text  # by elimination
 
 
 # -- crashes
@@ -285,6 +342,97 @@ def test_crash_record_leaves_nothing_unexplained(machine: Root, pstored: Pstored
     first = history(pstored, machine)[0]
     assert (first["end"]["kind"], first["crashes"]) == ("panic", [crash["id"]])
     assert (first["exact"], first["uptime_s"]) == (True, 97.000001)
+
+
+def test_crash_of_an_unknown_boot_is_not_told_twice(machine: Root, pstored: Pstored) -> None:
+    """A record that does not name its boot, collected after a boot that broke off: no second alarm that denies it."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 90.0))
+    boot(machine, 1)
+    machine.add(
+        "dmesg-erst-7000000000000000001", b"Panic#1 Part1\n<0>[   97.000001] Kernel panic - not syncing: late\n"
+    )
+    (crash,) = collect(pstored, machine)
+    assert (crash["severity"], crash["boot"]["id"]) == ("panic", None)
+    first = history(pstored, machine)[0]
+    assert first["end"]["kind"] == "unknown"
+    assert crash["id"] in first["end"]["evidence"][0]
+    assert collect(pstored, machine) == []
+
+
+def test_imported_crash_of_an_unknown_boot_is_not_told_twice(machine: Root, pstored: Pstored) -> None:
+    """systemd-pstore was faster: which boot that was is not known, but it is there."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 90.0))
+    boot(machine, 1)
+    taken = "var/lib/systemd/pstore/7000000000000000001/dmesg-erst-7000000000000000001"
+    machine.write(taken, "Panic#1 Part1\n<0>[   97.000001] Kernel panic - not syncing: late\n")
+    (crash,) = collect(pstored, machine)
+    assert crash["severity"] == "panic"
+    assert crash["id"] in history(pstored, machine)[0]["end"]["evidence"][0]
+
+
+def test_unexplained_stays_so_when_it_is_told(machine: Root, pstored: Pstored) -> None:
+    """`pstored boots --json` says the same before and after the event is in the archive, and once it is pruned."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 90.0))
+    boot(machine, 1)
+    assert history(pstored, machine)[0]["end"]["unexplained"]
+    collect(pstored, machine)
+    assert history(pstored, machine)[0]["end"]["unexplained"]
+
+
+def test_boot_that_only_a_crash_tells_of_is_in_its_place(machine: Root, pstored: Pstored) -> None:
+    """It died before the ledger knew it; what the hardware said of its end is not said of the boot before it."""
+    collect(pstored, machine)
+    boot(machine, 2)
+    machine.write("sys/class/watchdog/watchdog0/bootstatus", "32\n")
+    machine.add("dmesg-erst-7000000000000000001", panic(BOOTS[1]))
+    (crash,) = collect(pstored, machine)
+    first, second, third = history(pstored, machine)
+    assert (first["boot_id"], first["end"]["kind"]) == (BOOTS[0], "unknown")
+    assert (second["boot_id"], second["crashes"], second["uptime_s"]) == (BOOTS[1], [crash["id"]], 97.000001)
+    assert third["end"]["kind"] == "running"
+
+
+def test_guessed_boot_of_a_crash_does_not_outweigh_who_saw_it_end(machine: Root, pstored: Pstored) -> None:
+    """By elimination the console is boot a's; but boot a's journal ends in order: another boot was in between."""
+    collect(pstored, machine)
+    log(machine, lived(BOOTS[0], T0, 50.0, **STOPPED))
+    boot(machine, 2)
+    machine.add(
+        "console-ramoops-0", b"[  100.000001] all is well\n<0>[  100.300001] Kernel panic - not syncing: late\n"
+    )
+    (crash,) = collect(pstored, machine)
+    assert crash["boot"]["confidence"] == "low"
+    first = history(pstored, machine)[0]
+    assert (first["end"]["kind"], first["uptime_s"]) == ("clean", 50.0)
+    assert "may be of another boot" in first["end"]["evidence"][1]
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind", "events"), [("reboot: Restarting system", "clean", 0), ("usb 1-1: new device", "reset", 1)]
+)
+def test_console_that_turns_up_late_counts(machine: Root, pstored: Pstored, tail: str, kind: str, events: int) -> None:
+    """ramoops is loaded after the first collect, when nobody else had seen the end."""
+    note(machine)
+    boot(machine, 1)
+    assert collect(pstored, machine) == []
+    machine.add("console-ramoops-0", f"[  100.000001] all is well\n[  200.000001] {tail}\n".encode())
+    assert len(collect(pstored, machine)) == events
+    first = history(pstored, machine)[0]
+    assert (first["end"]["kind"], first["exact"]) == (kind, False)
+
+
+def test_late_console_that_ends_in_order_takes_a_reset_back(machine: Root, pstored: Pstored) -> None:
+    """The event was told, and stays; the history is right."""
+    note(machine, closes=True)
+    boot(machine, 1)
+    (crash,) = collect(pstored, machine)
+    machine.add("console-ramoops-0", b"[  100.000001] all is well\n[  200.000001] reboot: Restarting system\n")
+    assert collect(pstored, machine) == []
+    first = history(pstored, machine)[0]
+    assert (first["end"]["kind"], first["crashes"]) == ("clean", [crash["id"]])
 
 
 def test_killed_at_every_step_an_unexplained_reset_is_told_once(machine: Root, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from pstored.archive import utc
 from pstored.bootjournal import BootJournal
-from pstored.cli.context import Context, page, style, width
+from pstored.cli.context import Context, page, style, warn, width
 from pstored.history import History, PastBoot
+from pstored.host import Host
 from pstored.ledger import read_ledger
 from pstored.logs import EARLIEST_S
 from pstored.timeline import render_boots, render_days
@@ -18,13 +19,17 @@ def boots(options: Namespace) -> int:
     """One line for each boot."""
     context = Context(options)
     journal = BootJournal(context.host)
-    history = History(context.archive, read_ledger(context.archive), journal, context.host.boot_id())
+    history = History(
+        context.archive, read_ledger(context.archive), journal, context.host.boot_id() or Host().boot_id()
+    )
     found = [_facts(boot) for boot in history.boots()]
     if options.lines:
         found = found[-options.lines :]
     if options.json:
         print(json.dumps({"schema": 1, "boots": found, "journal": journal.problem}, indent=2))
         return 0
+    if journal.problem is not None:
+        warn(journal.problem)
     if not found:
         print("no boot is known: neither the ledger nor the journal has one")
         return 0
@@ -50,5 +55,5 @@ def _facts(boot: PastBoot) -> dict[str, Any]:
             "unexplained": boot.end.unexplained,
             "evidence": list(boot.end.evidence),
         },
-        "crashes": list(boot.crashes),
+        "crashes": [crash.id for crash in boot.crashes],
     }
