@@ -89,7 +89,7 @@ KERNEL = {"SYSLOG_IDENTIFIER": b"kernel"}
         ),
         (
             b"<12>[    1.234567] no identifier",
-            {"PRIORITY": b"4", "SYSLOG_FACILITY": b"1", **KERNEL, "MESSAGE": b"no identifier"},
+            {"PRIORITY": b"4", "SYSLOG_FACILITY": b"1", "MESSAGE": b"no identifier"},
         ),
         (b"[    1.234567] \xff\x1b[m\x00=\n", {**KERNEL, "MESSAGE": b"\xff\x1b[m\x00="}),
         (b"[    1.234567] \x1b[2J", {**KERNEL, "MESSAGE": b"\x1b[2J"}),

@@ -45,7 +45,7 @@ TEXT = b"\n".join([*LINES, *TAIL, b""])
 
 pytestmark = pytest.mark.journald
 
-_LINE = re.compile(rb"<(\d+)>\[ *(\d+)\.(\d{6})\] (?:(\w+)\[(\d+)\]: )?(.*)")
+_LINE = re.compile(rb"<(\d+)>\[ *(\d+)\.(\d{6})\] ((?:(\w+)(?:\[(\d+)\])?: )?(.*))")
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,8 @@ def received(
         found = _LINE.fullmatch(line)
         assert found is not None
         time_us = int(found[2]) * 1_000_000 + int(found[3])
-        identifier: dict[str, bytes] = {"SYSLOG_IDENTIFIER": found[4] or b"kernel"}
+        facility = int(found[1]) >> 3
+        name, pid, message = found.group(5, 6, 7) if facility else (b"kernel", None, found[4])
         yield {
             "__REALTIME_TIMESTAMP": began_us + time_us + late_us,
             "__MONOTONIC_TIMESTAMP": time_us + late_us,
@@ -73,11 +74,11 @@ def received(
             "_HOSTNAME": "board",
             "_SOURCE_MONOTONIC_TIMESTAMP": time_us,
             "_TRANSPORT": "kernel",
-            "SYSLOG_FACILITY": int(found[1]) >> 3,
-            **identifier,
-            **({"SYSLOG_PID": found[5]} if found[5] else {}),
+            "SYSLOG_FACILITY": facility,
+            **({"SYSLOG_IDENTIFIER": name} if name else {}),
+            **({"SYSLOG_PID": pid} if pid else {}),
             "PRIORITY": int(found[1]) & 7,
-            "MESSAGE": found[6],
+            "MESSAGE": message,
         }
 
 
@@ -152,8 +153,8 @@ class Machine:
 def as_dumped(entry: dict[str, Any]) -> bytes:
     """An entry as the line of a dump."""
     time_us = int(entry["_SOURCE_MONOTONIC_TIMESTAMP"])
-    name, pid = entry["SYSLOG_IDENTIFIER"], entry.get("SYSLOG_PID")
-    said = "" if name == "kernel" else f"{name}[{pid}]: "
+    name, pid = entry.get("SYSLOG_IDENTIFIER", "kernel"), entry.get("SYSLOG_PID")
+    said = "" if name == "kernel" else f"{name}[{pid}]: " if pid else f"{name}: "
     level = int(entry["SYSLOG_FACILITY"]) * 8 + int(entry["PRIORITY"])
     message = entry["MESSAGE"] if isinstance(entry["MESSAGE"], str) else bytes(entry["MESSAGE"]).decode()
     return f"<{level}>[{time_us // 1_000_000:5d}.{time_us % 1_000_000:06d}] {said}{message}".encode()
@@ -227,6 +228,37 @@ def test_twice_is_once(machine: Machine) -> None:
     machine.deliver()
     assert machine.deliver()["lines"] == 0
     assert machine.log() == [*LINES, *TAIL]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"ends so\r\r",
+        b"init:",
+        b" init: x",
+        b"init:\tx",
+        b"init[]: x",
+        b"kernel: x",
+        b"kernel[1]: x",
+        b"a\0b",
+        b"\xff",
+        b"",
+        b"x" * 10**6,
+    ],
+    ids=lambda text: repr(text[:9]),
+)
+def test_any_text_is_given_back_once(text: bytes, machine: Machine) -> None:
+    """Whatever journald's fields make of it, what user space wrote included: it is known again."""
+    machine.write(*received(LINES))
+    log = b"\n".join([*LINES, b"<4>[   10.000001] " + text, b"<30>[   10.000002] " + text, b""])
+    assert [machine.deliver(log)["lines"], machine.deliver(log, revision=2)["lines"]] == [2, 0]
+
+
+def test_a_line_with_nul_is_known(machine: Machine) -> None:
+    """journald keeps the escape that /dev/kmsg has for it."""
+    (entry,) = received(TAIL[:1])
+    machine.write(*received(LINES), {**entry, "MESSAGE": rb"a\x00b"})
+    assert machine.deliver(b"\n".join([*LINES, b"<4>[   10.000001] a\0b", b""]))["lines"] == 0
 
 
 @pytest.mark.parametrize("late_us", [0, 1500, 700_000])

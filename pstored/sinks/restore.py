@@ -19,7 +19,17 @@ from pstored import durable, journalremote
 from pstored.bootjournal import MAX_BOOTS, BootJournal, JournalBoot
 from pstored.errors import SinkError
 from pstored.host import Host
-from pstored.journalexport import MAX_USEC, Line, Origin, Placed, clock_offset_us, export, in_order, kernel_lines
+from pstored.journalexport import (
+    MAX_USEC,
+    Line,
+    Origin,
+    Placed,
+    clock_offset_us,
+    comparable,
+    export,
+    in_order,
+    kernel_lines,
+)
 
 JOURNALS = "/var/log/journal"
 PREFIX = "pstored@"
@@ -185,7 +195,7 @@ def find_lacking(lines: Iterable[Line], present: Counter[tuple[int, bytes]]) -> 
     lacks = False
     for line in lines:
         if line.timed:
-            key = (line.time_us, line.text)
+            key = (line.time_us, comparable(line.text))
             lacks = left[key] <= 0
             left[key] -= 1
         if lacks:
