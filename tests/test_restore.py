@@ -386,6 +386,15 @@ def test_boot_that_is_not_sure_is_left_alone(boot: dict[str, Any], machine: Mach
     assert "not sure enough" in said(machine, boot=boot)
 
 
+def test_boot_of_another_machine_does_not_become_one_of_this(machine: Machine) -> None:
+    """Imported from a directory, of which nothing says whose it is: only if the journal knows the boot is it ours."""
+    machine.write(*received(LINES, boot_id=NEXT_BOOT, began_us=BEGAN_US + 10**11))
+    time = {"wall": "2026-11-23T04:18:57.000000Z", "uptime_s": 10.0009}
+    assert "do not say that boot" in said(machine, machine_id=None, time=time)
+    machine.write(*received(LINES))
+    assert machine.deliver(machine_id=None, time=time)["lines"] == len(TAIL)
+
+
 def test_boot_that_is_still_running_is_left_to_journald(machine: Machine) -> None:
     """It survived an oops, and journald may be about to write those very lines."""
     machine.write(*received(LINES))

@@ -32,6 +32,7 @@ from pstored.journalexport import (
 )
 
 JOURNALS = "/var/log/journal"
+MACHINE_ID = "/etc/machine-id"
 PREFIX = "pstored@"
 """Begins the names of our files; what stands before the ``@`` is the writer's to choose (``system``, ``user-1000``)."""
 SURE = frozenset(("certain", "high"))
@@ -81,6 +82,8 @@ class RestoreSink:
         witness = self._ask(boot_id, lines)
         lacking = find_lacking(lines, witness.present)
         origin = find_origin(self._host, crash, witness.last)
+        if not witness.last and crash["machine_id"] is None:
+            return _nothing(f"the records do not say that boot {boot_id} was one of this machine, nor does the journal")
         if not lacking:
             return _nothing(f"that of boot {boot_id} has all kernel lines")
         if origin is None:
@@ -102,7 +105,8 @@ class RestoreSink:
 
     def _directory(self, crash: dict[str, Any]) -> str:
         """Where journald keeps what survives a reboot; its own path, which may not be there."""
-        return self._host.path(os.path.join(JOURNALS, _machine_id(self._host, crash) or "none"))
+        machine_id = _id128(crash["machine_id"]) or _id128(self._host.read(MACHINE_ID))
+        return self._host.path(os.path.join(JOURNALS, machine_id or "none"))
 
     def _ask(self, boot_id: str, lines: list[Line]) -> "Witness":
         journal = BootJournal(self._host)
@@ -142,10 +146,13 @@ def find_origin(host: Host, crash: dict[str, Any], last: list[dict[str, Any]]) -
     Args:
         host: where the crash was collected.
         crash: crash.json, which names a boot.
-        last: entries that the journal has of that boot; its clock and its name for itself count more.
+        last: entries that the journal has of that boot; its clock and its name for itself count more.  Without any, a
+            crash that was imported may be another machine's.
     """
     offset_us = clock_offset_us(crash)
-    hostname = (host.read("/etc/hostname") or "").strip() or None
+    here = _id128(host.read(MACHINE_ID))
+    machine_id = _id128(crash["machine_id"]) or (here if last else None)
+    hostname = (host.read("/etc/hostname") or "").strip() or None if machine_id == here else None
     for entry in last:
         if "PSTORE_RESTORED" in entry:
             continue
@@ -156,14 +163,14 @@ def find_origin(host: Host, crash: dict[str, Any], last: list[dict[str, Any]]) -
     return Origin(
         crash_id=crash["id"],
         boot_id=crash["boot"]["id"],
-        machine_id=_machine_id(host, crash),
+        machine_id=machine_id,
         hostname=hostname,
         offset_us=offset_us,
     )
 
 
-def _machine_id(host: Host, crash: dict[str, Any]) -> str | None:
-    found = str(crash["machine_id"] or host.read("/etc/machine-id")).strip()
+def _id128(text: str | None) -> str | None:
+    found = (text or "").strip()
     return found if _ID128.fullmatch(found) else None
 
 
