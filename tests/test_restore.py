@@ -620,6 +620,16 @@ def test_deliver_gives_the_lines_back(crashed: Machine, pstored: Pstored) -> Non
     assert pstored("verify", root=crashed.root).status == 0
 
 
+def test_export_knows_a_boot_that_was_given_lines_back(crashed: Machine, pstored: Pstored) -> None:
+    """Its last entries are ours then; those of journald before them say when it was, where the records do not."""
+    report = crashed.root.crashes()[0] / "crash.json"
+    report.write_text(report.read_text().replace('"wall": "', '"wall": "x'))
+    before = pstored("export", "--format=journal", "-1", "-o", "-", root=crashed.root)
+    assert before.status == 0
+    assert pstored("deliver", root=crashed.root).status == 0
+    assert pstored("export", "--format=journal", "-1", "-o", "-", root=crashed.root) == before
+
+
 def test_restore_is_off_below_a_root_unless_asked_for(root: MakeRoot, pstored: Pstored) -> None:
     """As the journal sink; and it goes with it where it is not configured."""
     made = root("panic", backend="efi_pstore")

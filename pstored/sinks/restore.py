@@ -20,6 +20,7 @@ from pstored.bootjournal import MAX_BOOTS, BootJournal, JournalBoot
 from pstored.errors import SinkError
 from pstored.host import Host
 from pstored.journalexport import (
+    MAX_LINES,
     MAX_USEC,
     Line,
     Origin,
@@ -111,9 +112,7 @@ class RestoreSink:
     def _ask(self, boot_id: str, lines: list[Line]) -> "Witness":
         journal = BootJournal(self._host)
         present = journal.kernel_lines(boot_id, {line.time_us for line in lines})
-        last = journal.last_entries(boot_id, LAST_ENTRIES)
-        if all("PSTORE_RESTORED" in entry for entry in last):
-            last = journal.last_entries(boot_id, LAST_ENTRIES + sum(present.values()))
+        last = last_entries(journal, boot_id)
         boots = journal.boots(MAX_BOOTS) if journal.problem is None else []
         if not boots and journal.problem is not None:
             raise SinkError(
@@ -138,6 +137,14 @@ class RestoreSink:
             return names
         finally:
             durable.remove_tree(temporary)
+
+
+def last_entries(journal: BootJournal, boot_id: str) -> list[dict[str, Any]]:
+    """A boot's last entries, oldest first, some that are not ours among them if there are any."""
+    last = journal.last_entries(boot_id, LAST_ENTRIES)
+    if last and all("PSTORE_RESTORED" in entry for entry in last):
+        last = journal.last_entries(boot_id, LAST_ENTRIES + MAX_LINES)
+    return last
 
 
 def find_origin(host: Host, crash: dict[str, Any], last: list[dict[str, Any]]) -> Origin | None:
