@@ -246,12 +246,16 @@ def test_bytes_of_any_kind_arrive(root: MakeRoot) -> None:
     assert text_of(entry["PSTORE_TEXT"]) == (made.crashes()[0] / "dmesg.txt").read_bytes()
 
 
-def test_wrong_namespace_is_not_delivered(crashed: Root) -> None:
-    """Where the journal cannot be read back, nothing counts as delivered."""
-    crashed.configure('[journal]\nenabled = true\nnamespace = "nowhere"\n')
-    (collected,) = with_journald(pstored(crashed, "collect"))
+@pytest.mark.parametrize("exists", [True, False])
+def test_wrong_namespace_is_sent_nothing(exists: bool, crashed: Root) -> None:
+    """Where it cannot be read back, it would be sent again at every try: it is said what to set instead."""
+    crashed.configure('[journal]\nenabled = true\nnamespace = "other"\n')
+    there = [("mkdir", "/run/systemd/journal.other")] if exists else []
+    *_, collected, ours = with_journald(*there, pstored(crashed, "collect"), OURS)
     assert collected.status == 75
+    assert "LogNamespace=other" in collected.stderr
     assert len(due(crashed)) == 1
+    assert entries(ours) == []
 
 
 def test_sink_error_says_whether_to_try_again() -> None:

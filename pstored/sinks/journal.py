@@ -48,13 +48,13 @@ class JournalSink:
         Raises:
             SinkError: it is not in the journal.
         """
-        journald.require_running()
         matches = {
             "MESSAGE_ID": message_id(crash),
             "PSTORE_CRASH_ID": crash["id"],
             "PSTORE_REVISION": str(crash["revision"]),
         }
         namespace = self._config.namespace
+        journald.require_running(namespace)
         entry = journald.find(matches, namespace)
         for size in _sizes(min(self._config.max_text_bytes, len(text))):
             if entry is not None:
