@@ -150,6 +150,21 @@ def test_killed_between_send_and_receipt_sends_once(crashed: Root) -> None:
     assert (crashed.crashes()[0] / "delivered.json").exists()
 
 
+def test_an_entry_that_somebody_else_has_sent_does_not_count(crashed: Root) -> None:
+    """Whoever knows a crash's id could otherwise keep it out of the journal."""
+    for stage in ("harvest", "analyze"):
+        assert subprocess.run(pstored(crashed, stage), cwd=REPOSITORY, capture_output=True, check=False).returncode == 0
+    (crash,) = crashed.crashes()
+    forged = f"MESSAGE=x\nMESSAGE_ID={MESSAGE_ID}\nPSTORE_CRASH_ID={crash.name}\nPSTORE_REVISION=1\n"
+    forge = ("sh", "-c", 'printf "$0" | setpriv --reuid=65534 --clear-groups logger --journald', forged)
+    sent, synced, delivered, ours = with_journald(forge, journalctl("--sync"), pstored(crashed, "deliver"), OURS)
+    assert (sent.status, synced.status, delivered.status) == (0, 0, 0), sent.stderr
+    assert sorted((entry["_UID"], "PSTORE_TITLE" in entry) for entry in entries(ours)) == [
+        ("0", True),
+        ("65534", False),
+    ]
+
+
 def test_lost_receipt_sends_nothing_twice(crashed: Root) -> None:
     """delivered.json gone and all analyzed anew: due again, and found in the journal."""
     collected, _, analyzed, delivered, ours = with_journald(
