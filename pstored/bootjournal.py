@@ -23,6 +23,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
 from pstored.host import Host
+from pstored.journalexport import comparable
 
 BASES = ("/var/log/journal", "/run/log/journal")
 TIMEOUT_S = 20
@@ -99,8 +100,8 @@ class BootJournal:
     def kernel_lines(self, boot_id: str, times_us: Iterable[int]) -> Counter[tuple[int, bytes]]:
         """The kernel lines that a boot's journal has at these times: microseconds since boot, text.
 
-        The text is as the kernel log shows it: an entry of several lines gives several, a name that journald took
-        off is put back.  Lines that pstored gave back to the boot count.
+        The text is :func:`~pstored.journalexport.comparable`: an entry of several lines gives several, a name that
+        journald took off is put back.  Lines that pstored gave back to the boot count.
         """
         times = frozenset(times_us)
         return self._ask(lambda journals: journals.kernel_lines(boot_id, times), Counter())
@@ -238,7 +239,7 @@ class _Journals:
         return _in_order(boots.values(), numbered)
 
     def equal_lines(self, wanted: frozenset[tuple[int, bytes]]) -> dict[str, set[tuple[int, bytes]]]:
-        originals = {(time_ns // 1000, text): (time_ns, text) for time_ns, text in wanted}
+        originals = {(time_ns // 1000, comparable(text)): (time_ns, text) for time_ns, text in wanted}
         found: dict[str, set[tuple[int, bytes]]] = defaultdict(set)
         for entry in self._kernel_entries({time_us for time_us, _ in originals}):
             boot_id = _boot_id(entry.get("_BOOT_ID"))
@@ -336,15 +337,15 @@ def _in_order(boots: Iterable[JournalBoot], numbered: dict[str, tuple[str, int]]
 
 
 def _lines(entry: Fields) -> Iterator[tuple[int, bytes]]:
-    """What the kernel log showed: microseconds since boot and text of each line."""
+    """What the kernel log showed: microseconds since boot and comparable text of each line."""
     time_us, message = entry.get("_SOURCE_MONOTONIC_TIMESTAMP"), entry.get("MESSAGE")
     if not isinstance(time_us, bytes) or not _DIGITS.fullmatch(time_us) or not isinstance(message, bytes):
         return
     name, pid = entry.get("SYSLOG_IDENTIFIER"), entry.get("SYSLOG_PID")
-    if isinstance(name, bytes) and name != b"kernel":
+    if isinstance(name, bytes) and (name != b"kernel" or entry.get("SYSLOG_FACILITY") not in (None, b"0")):
         message = name + (b"[" + pid + b"]: " if isinstance(pid, bytes) else b": ") + message
     for line in message.split(b"\n"):
-        yield int(time_us), line.removesuffix(b"\r")
+        yield int(time_us), comparable(line)
 
 
 def _readable(entry: Fields) -> Fields:

@@ -104,6 +104,8 @@ class Question:
     """None if it is not to be asked."""
     live: tuple[tuple[str, str], ...] = ()
     """Names of the records that were read from the log of a running kernel, each with the boot that it was."""
+    from_here: bool = True
+    """Whether the records are known to be this machine's: an import may be another's, which booted at the same time."""
 
 
 def attribute(question: Question) -> Attribution:
@@ -225,6 +227,9 @@ def _weight(equal: set[tuple[int, bytes]], sample: list[tuple[int, bytes]]) -> i
 
 
 def _by_ledger(question: Question, reasons: list[str]) -> Attribution | None:
+    if not question.from_here:
+        reasons.append("of which machine the records are is not known, so the ledger of this one says nothing")
+        return None
     timed = [d for d in question.incident.dumps if d.time_ns and d.log.span is not None]
     if not timed:
         lack = "time of its own" if not any(d.time_ns for d in question.incident.dumps) else "timestamp in its lines"

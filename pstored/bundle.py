@@ -23,6 +23,12 @@ def live_boot(facts: dict[str, Any]) -> str | None:
     return facts.get("boot_id") if isinstance(store, dict) and store.get("backend") == KMSG else None
 
 
+def is_foreign(facts: dict[str, Any]) -> bool:
+    """Whether a harvest's records may be another machine's: an import from a directory that somebody named."""
+    store = facts.get("store")
+    return facts.get("machine_id") is None and isinstance(store, dict) and "kind" in store
+
+
 def write_bundle(
     archive: Archive,
     store: Store,

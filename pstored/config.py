@@ -70,7 +70,7 @@ class Journal(NamedTuple):
     enabled: bool | None = None
     """Unset: yes, but not with --root, where the tree is another system's and this host's journal is not its own."""
     namespace: str = ""
-    """Read entries back from this journal namespace."""
+    """The journal namespace that pstored runs in: where entries are read back from."""
     max_text_bytes: int = 256 * 1024
     """The text in the entry is cut to its last so many bytes: journald drops an entry over SystemMaxUse/8 unseen."""
     restore: bool | None = None

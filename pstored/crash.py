@@ -86,8 +86,14 @@ def texts(incident: Incident) -> dict[str, bytes]:
 def merge(dumps: list[Dump]) -> bytes:
     """The dumps of one boot as one log: what two share stands once; where they do not meet, a line of ours says so."""
     merged = b""
+    before = []  # what no dump that is to come can share
+    window = 2 * max((len(dump.text) for dump in dumps), default=0) + LOST
     for dump in dumps:
         text = dump.text
+        if len(merged) > 2 * window:
+            end = merged.find(b"\n", len(merged) - window) + 1
+            before.append(merged[:end])
+            merged = merged[end:]
         if not merged or merged in text:
             merged = text
         elif text not in merged:
@@ -98,9 +104,12 @@ def merge(dumps: list[Dump]) -> bytes:
             if shared == 0:
                 merged += gap_line(f"{dump.title}: what was logged before this, if anything, is not in the store")
             merged += text[shared:]
-    return merged
+    return b"".join((*before, merged))
 
 
+LOST = 128 * 1024
+"""A dump shares lines with no more of the log before it than twice its own size and this: otherwise thousands of dumps
+of one boot, each compared with all before it, take hours."""
 OVERLAPS_TRIED = 64
 """Lines of one dump at which another may begin; more of the same line is no log of a kernel."""
 

@@ -255,8 +255,9 @@ def _hold_one_boot(a: Record, b: Record) -> bool:
 
 def _is_twin(a: Dump, b: Dump) -> bool:
     """The same dump, shown twice: packed in one mount, unpacked in another; or of the same moment."""
-    packed = any(r.name.endswith(".enc.z") for r in a.records + b.records)
-    return (a.reason, a.count, a.text) == (b.reason, b.count, b.text) and (packed or a.time_ns == b.time_ns)
+    if (a.reason, a.count, a.text) != (b.reason, b.count, b.text):
+        return False
+    return a.time_ns == b.time_ns or any(r.name.endswith(".enc.z") for r in a.records + b.records)
 
 
 def _counts_clash(a: Dump, b: Dump) -> bool:

@@ -13,28 +13,37 @@ from typing import Any
 
 from pstored.errors import SinkError
 
-SOCKET = "/run/systemd/journal/socket"
+RUNTIME = "/run/systemd/journal"
+SOCKET = f"{RUNTIME}/socket"
 SYNC_TIMEOUT_S = 30
 """journalctl --sync waits for the disk; a slow eMMC with a full queue takes seconds."""
 
 
-def require_running() -> None:
-    """See that a journald listens.
+def require_running(namespace: str = "") -> None:
+    """See that a journald listens, and that it is that of the *namespace*.
+
+    What is sent goes to the namespace that the unit runs in: LogNamespace= mounts its directory over the usual one.
+    Sent to another, an entry would never be read back, and sent again and again.
 
     Raises:
-        SinkError: none does.
+        SinkError: none does, or another's.
     """
     if not os.path.exists(SOCKET):
         raise SinkError(f"no journald listens on {SOCKET}", hint="it is tried again at the next delivery")
+    own = f"{RUNTIME}.{namespace}" if namespace else RUNTIME
+    if not os.path.isdir(own) or not os.path.samefile(own, RUNTIME):
+        raise SinkError(
+            f"what is sent does not go to the journal namespace {namespace!r}, from which it would be read back",
+            hint=f"set LogNamespace={namespace} for pstored.service, or no namespace in [journal]",
+        )
 
 
 def send(fields: Mapping[str, str | bytes]) -> None:
-    """Send one entry.
+    """Send one entry; if nobody listens, it is lost: see :func:`require_running`.
 
     Raises:
-        SinkError: nobody listens, or the socket refuses.
+        SinkError: the socket refuses.
     """
-    require_running()
     from systemd import journal
 
     payload = [

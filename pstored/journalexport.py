@@ -44,10 +44,26 @@ class Line(NamedTuple):
     text: bytes
     """As in the log; journald keeps an identifier at its beginning in a field of its own."""
 
-    def split(self) -> tuple[bytes, bytes | None, bytes]:
+    def split(self) -> tuple[bytes | None, bytes | None, bytes]:
         """Identifier, pid and message, as journald takes them apart for lines that user space wrote."""
-        found = _IDENTIFIER.match(self.text) if self.facility else None
-        return (b"kernel", None, self.text) if found is None else (found[1], found[2], self.text[found.end() :])
+        if not self.facility:
+            return b"kernel", None, self.text
+        found = _IDENTIFIER.match(self.text)
+        return (None, None, self.text) if found is None else (found[1], found[2], self.text[found.end() :])
+
+
+def comparable(text: bytes) -> bytes:
+    r"""A line's text so that what a log and the journal have of one line is equal.
+
+    What journald and its readers lose: ``\r`` at the end, blanks around an identifier.  What it adds: a NUL stays the
+    escape that it is in /dev/kmsg.  Who logged it does not matter, since journald's fields do not always say.
+    """
+    text = text.rstrip(b"\r").replace(b"\0", rb"\x00")
+    found = _IDENTIFIER.match(text)
+    if found is None:
+        return text
+    pid = b"" if found[2] is None else b"[%s]" % found[2]
+    return b"%s%s: %s" % (found[1], pid, text[found.end() :])
 
 
 class Placed(NamedTuple):

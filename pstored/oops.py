@@ -7,7 +7,7 @@ and nothing it does not say; a log with no such header shows no crash.
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -54,6 +54,12 @@ _HEADERS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
         ("warning", rb"WARNING: "),
     )
 )
+# A process names itself, up to 15 bytes (prctl(2), PR_SET_NAME), and lines of the kernel's about it begin with that, or
+# with what is behind a newline in it: "%s[%d]: segfault at" (x86), "%s[%d]: unhandled" (arm64, RISC-V), "%s: unhandled"
+# (ARM), "%s: page allocation failure", "%s (%d): ".  What the name says is no report.
+_AFTER_NAME = rb"(?:\[[0-9]{1,10}\](?::| )|: unhandled |: page allocation failure| \([0-9]{1,10}\): )"
+_NAME = re.compile(rb"[^\n]{0,15}?" + _AFTER_NAME)
+_REST_OF_NAME = re.compile(_AFTER_NAME)
 _PANIC = re.compile(rb"Kernel panic - not syncing: ([^\n]*)")
 
 # A panic that only says that the report before it was fatal: kernel/panic.c's callers.  With what they stand for
@@ -206,7 +212,7 @@ def _report(lines: list[KmsgLine], report: tuple[int, str, bytes]) -> Event:
     return _event(lines, kind, header, Severity.OOPS, at, end)
 
 
-def _reports(lines: Iterable[KmsgLine]) -> Iterable[tuple[int, str, bytes]]:
+def _reports(lines: Sequence[KmsgLine]) -> Iterable[tuple[int, str, bytes]]:
     """Index, kind and text of each report's header; the ``Oops:`` line that follows a header is no second report."""
     last = -LOOK_AHEAD
     for i, line in enumerate(lines):
@@ -214,6 +220,8 @@ def _reports(lines: Iterable[KmsgLine]) -> Iterable[tuple[int, str, bytes]]:
             continue  # written by user space
         for kind, pattern in _HEADERS:
             if pattern.match(line.text):
+                if _NAME.match(line.text) or any(_REST_OF_NAME.match(after.text) for after in lines[i + 1 : i + 2]):
+                    break
                 if kind not in _FOLLOWERS or i - last > FOLLOWS_WITHIN:
                     yield i, kind, line.text
                 last = i

@@ -185,6 +185,17 @@ def test_where_two_dumps_do_not_meet_a_line_of_ours_says_so() -> None:
     assert text.endswith(b" ---\n" + panic.text)
 
 
+def test_many_dumps_of_one_log_give_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it is in all: what they share is at the end of what there is so far."""
+    monkeypatch.setattr("pstored.crash.LOST", 0)
+    lines = [b"<6>[%5d.000000] line\n" % n for n in range(400)]
+    dumps = [
+        record(f"dmesg-ramoops-{n}", b"Oops#%d Part1\n" % (n + 1) + b"".join(lines[n * 6 : n * 6 + 10]))
+        for n in range(66)
+    ]
+    assert merge(assemble(dumps)) == b"".join(lines)
+
+
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 30), st.integers(0, 30))
 def test_merging_two_stretches_of_one_log_gives_the_log(words: list[int], cut: int, start: int) -> None:
     """Every line of both is there, in order, and where they overlap nothing stands twice."""

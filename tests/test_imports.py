@@ -20,6 +20,7 @@ from pstored.host import Host
 from pstored.imports import MAX_BUNDLES, MAX_DEPTH, MAX_RECORD, Import, import_systemd_pstore, split_text
 from tests.conftest import MakeRoot, Pstored, Root, can_mount, forked, require
 from tests.fuse_pstore import FuseFile, fuse_store
+from tests.test_analyze import collect, live_through
 from tests.test_crash_safety import COLLECT, archived, digests, kill_everywhere, run_killed, told
 
 SYSTEMD_PSTORE = "/lib/systemd/systemd-pstore"
@@ -585,6 +586,22 @@ def test_a_directory_of_another_machine(root: MakeRoot, pstored: Pstored, tmp_pa
     (crash,) = crashes(made)
     assert (crash["machine_id"], crash["collected"]["imported_from"]) == (None, str(taken(other)))
     assert not (made.archive / "imported.json").exists()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_another_machine_that_booted_at_the_same_time(own: bool, root: MakeRoot, tmp_path: Path) -> None:
+    """After a power cut a fleet boots as one: the ledger names the boot of this machine's records, and of no others."""
+    made = root("oops-panic", backend="efi_pstore", stamp_prefix="")
+    boot = made.boots[0]
+    live_through(made, boot, tmp_path)
+    take(made)
+    run(made, None if own else taken(made).rename(tmp_path / "copy"))
+    (crash,) = collect(made, wall_s=boot.began + 300)
+    if own:
+        assert (crash["boot"]["id"], crash["boot"]["method"]) == (boot.boot_id, "ledger")
+    else:
+        assert crash["boot"]["id"] is None
+        assert any("of which machine" in why for why in crash["boot"]["evidence"])
 
 
 def test_an_import_that_fails_does_not_hide_a_crash(root: MakeRoot, pstored: Pstored) -> None:

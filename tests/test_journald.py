@@ -150,6 +150,21 @@ def test_killed_between_send_and_receipt_sends_once(crashed: Root) -> None:
     assert (crashed.crashes()[0] / "delivered.json").exists()
 
 
+def test_an_entry_that_somebody_else_has_sent_does_not_count(crashed: Root) -> None:
+    """Whoever knows a crash's id could otherwise keep it out of the journal."""
+    for stage in ("harvest", "analyze"):
+        assert subprocess.run(pstored(crashed, stage), cwd=REPOSITORY, capture_output=True, check=False).returncode == 0
+    (crash,) = crashed.crashes()
+    forged = f"MESSAGE=x\nMESSAGE_ID={MESSAGE_ID}\nPSTORE_CRASH_ID={crash.name}\nPSTORE_REVISION=1\n"
+    forge = ("sh", "-c", 'printf "$0" | setpriv --reuid=65534 --clear-groups logger --journald', forged)
+    sent, synced, delivered, ours = with_journald(forge, journalctl("--sync"), pstored(crashed, "deliver"), OURS)
+    assert (sent.status, synced.status, delivered.status) == (0, 0, 0), sent.stderr
+    assert sorted((entry["_UID"], "PSTORE_TITLE" in entry) for entry in entries(ours)) == [
+        ("0", True),
+        ("65534", False),
+    ]
+
+
 def test_lost_receipt_sends_nothing_twice(crashed: Root) -> None:
     """delivered.json gone and all analyzed anew: due again, and found in the journal."""
     collected, _, analyzed, delivered, ours = with_journald(
@@ -246,12 +261,16 @@ def test_bytes_of_any_kind_arrive(root: MakeRoot) -> None:
     assert text_of(entry["PSTORE_TEXT"]) == (made.crashes()[0] / "dmesg.txt").read_bytes()
 
 
-def test_wrong_namespace_is_not_delivered(crashed: Root) -> None:
-    """Where the journal cannot be read back, nothing counts as delivered."""
-    crashed.configure('[journal]\nenabled = true\nnamespace = "nowhere"\n')
-    (collected,) = with_journald(pstored(crashed, "collect"))
+@pytest.mark.parametrize("exists", [True, False])
+def test_wrong_namespace_is_sent_nothing(exists: bool, crashed: Root) -> None:
+    """Where it cannot be read back, it would be sent again at every try: it is said what to set instead."""
+    crashed.configure('[journal]\nenabled = true\nnamespace = "other"\n')
+    there = [("mkdir", "/run/systemd/journal.other")] if exists else []
+    *_, collected, ours = with_journald(*there, pstored(crashed, "collect"), OURS)
     assert collected.status == 75
+    assert "LogNamespace=other" in collected.stderr
     assert len(due(crashed)) == 1
+    assert entries(ours) == []
 
 
 def test_sink_error_says_whether_to_try_again() -> None:

@@ -89,7 +89,7 @@ KERNEL = {"SYSLOG_IDENTIFIER": b"kernel"}
         ),
         (
             b"<12>[    1.234567] no identifier",
-            {"PRIORITY": b"4", "SYSLOG_FACILITY": b"1", **KERNEL, "MESSAGE": b"no identifier"},
+            {"PRIORITY": b"4", "SYSLOG_FACILITY": b"1", "MESSAGE": b"no identifier"},
         ),
         (b"[    1.234567] \xff\x1b[m\x00=\n", {**KERNEL, "MESSAGE": b"\xff\x1b[m\x00="}),
         (b"[    1.234567] \x1b[2J", {**KERNEL, "MESSAGE": b"\x1b[2J"}),
@@ -249,3 +249,12 @@ def test_export_of_a_boot_without_a_wall_time_is_an_error(crashed: Root, pstored
     assert done.status == 1
     assert "is not known" in done.stderr
     assert "carry no time" in done.stderr
+
+
+def test_export_of_a_boot_that_is_not_sure_says_so(crashed: Root, pstored: Pstored) -> None:
+    """The lines come all the same, with a warning beside them."""
+    report = crashed.crashes()[0] / "crash.json"
+    report.write_text(report.read_text().replace('"confidence": "certain"', '"confidence": "low"'))
+    done = pstored("export", "--format=journal", "-1", "-o", "-", root=crashed)
+    assert (done.status, done.stdout[:20]) == (0, "__REALTIME_TIMESTAMP")
+    assert f"that it was boot {crashed.boots[0].boot_id} is not sure" in done.stderr

@@ -332,3 +332,15 @@ def test_a_megabyte_of_hostile_lines_is_read_in_bounded_time(name: str) -> None:
         return True
 
     assert forked(read)
+
+
+@pytest.mark.parametrize(
+    "name", [b"BUG: KASAN: a", b"Oops: 1 [#1]", b"kernel BUG at ", b"double fault", b"x\nOops: a", b"Oops: 1 [#1]\n"]
+)
+@pytest.mark.parametrize(
+    "said", [b"%s[123]: segfault at 0 ip 0", b"%s[9]: unhandled exception: x", b"%s: unhandled x", b"%s (9): x"]
+)
+def test_the_name_of_a_process_is_no_report(name: bytes, said: bytes) -> None:
+    """Anybody may name his process after an oops and have it die: the kernel's line about that begins with the name."""
+    text = b"".join(b"<6>[   10.000001] %s\n" % line for line in (said % name).split(b"\n"))
+    assert find_event(list(parse_kmsg(text))) is None

@@ -45,7 +45,7 @@ TEXT = b"\n".join([*LINES, *TAIL, b""])
 
 pytestmark = pytest.mark.journald
 
-_LINE = re.compile(rb"<(\d+)>\[ *(\d+)\.(\d{6})\] (?:(\w+)\[(\d+)\]: )?(.*)")
+_LINE = re.compile(rb"<(\d+)>\[ *(\d+)\.(\d{6})\] ((?:(\w+)(?:\[(\d+)\])?: )?(.*))")
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,8 @@ def received(
         found = _LINE.fullmatch(line)
         assert found is not None
         time_us = int(found[2]) * 1_000_000 + int(found[3])
-        identifier: dict[str, bytes] = {"SYSLOG_IDENTIFIER": found[4] or b"kernel"}
+        facility = int(found[1]) >> 3
+        name, pid, message = found.group(5, 6, 7) if facility else (b"kernel", None, found[4])
         yield {
             "__REALTIME_TIMESTAMP": began_us + time_us + late_us,
             "__MONOTONIC_TIMESTAMP": time_us + late_us,
@@ -73,11 +74,11 @@ def received(
             "_HOSTNAME": "board",
             "_SOURCE_MONOTONIC_TIMESTAMP": time_us,
             "_TRANSPORT": "kernel",
-            "SYSLOG_FACILITY": int(found[1]) >> 3,
-            **identifier,
-            **({"SYSLOG_PID": found[5]} if found[5] else {}),
+            "SYSLOG_FACILITY": facility,
+            **({"SYSLOG_IDENTIFIER": name} if name else {}),
+            **({"SYSLOG_PID": pid} if pid else {}),
             "PRIORITY": int(found[1]) & 7,
-            "MESSAGE": found[6],
+            "MESSAGE": message,
         }
 
 
@@ -152,8 +153,8 @@ class Machine:
 def as_dumped(entry: dict[str, Any]) -> bytes:
     """An entry as the line of a dump."""
     time_us = int(entry["_SOURCE_MONOTONIC_TIMESTAMP"])
-    name, pid = entry["SYSLOG_IDENTIFIER"], entry.get("SYSLOG_PID")
-    said = "" if name == "kernel" else f"{name}[{pid}]: "
+    name, pid = entry.get("SYSLOG_IDENTIFIER", "kernel"), entry.get("SYSLOG_PID")
+    said = "" if name == "kernel" else f"{name}[{pid}]: " if pid else f"{name}: "
     level = int(entry["SYSLOG_FACILITY"]) * 8 + int(entry["PRIORITY"])
     message = entry["MESSAGE"] if isinstance(entry["MESSAGE"], str) else bytes(entry["MESSAGE"]).decode()
     return f"<{level}>[{time_us // 1_000_000:5d}.{time_us % 1_000_000:06d}] {said}{message}".encode()
@@ -227,6 +228,37 @@ def test_twice_is_once(machine: Machine) -> None:
     machine.deliver()
     assert machine.deliver()["lines"] == 0
     assert machine.log() == [*LINES, *TAIL]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"ends so\r\r",
+        b"init:",
+        b" init: x",
+        b"init:\tx",
+        b"init[]: x",
+        b"kernel: x",
+        b"kernel[1]: x",
+        b"a\0b",
+        b"\xff",
+        b"",
+        b"x" * 10**6,
+    ],
+    ids=lambda text: repr(text[:9]),
+)
+def test_any_text_is_given_back_once(text: bytes, machine: Machine) -> None:
+    """Whatever journald's fields make of it, what user space wrote included: it is known again."""
+    machine.write(*received(LINES))
+    log = b"\n".join([*LINES, b"<4>[   10.000001] " + text, b"<30>[   10.000002] " + text, b""])
+    assert [machine.deliver(log)["lines"], machine.deliver(log, revision=2)["lines"]] == [2, 0]
+
+
+def test_a_line_with_nul_is_known(machine: Machine) -> None:
+    """journald keeps the escape that /dev/kmsg has for it."""
+    (entry,) = received(TAIL[:1])
+    machine.write(*received(LINES), {**entry, "MESSAGE": rb"a\x00b"})
+    assert machine.deliver(b"\n".join([*LINES, b"<4>[   10.000001] a\0b", b""]))["lines"] == 0
 
 
 @pytest.mark.parametrize("late_us", [0, 1500, 700_000])
@@ -352,6 +384,15 @@ def test_boot_that_is_not_sure_is_left_alone(boot: dict[str, Any], machine: Mach
     """It may be another's journal."""
     machine.write(*received(LINES))
     assert "not sure enough" in said(machine, boot=boot)
+
+
+def test_boot_of_another_machine_does_not_become_one_of_this(machine: Machine) -> None:
+    """Imported from a directory, of which nothing says whose it is: only if the journal knows the boot is it ours."""
+    machine.write(*received(LINES, boot_id=NEXT_BOOT, began_us=BEGAN_US + 10**11))
+    time = {"wall": "2026-11-23T04:18:57.000000Z", "uptime_s": 10.0009}
+    assert "do not say that boot" in said(machine, machine_id=None, time=time)
+    machine.write(*received(LINES))
+    assert machine.deliver(machine_id=None, time=time)["lines"] == len(TAIL)
 
 
 def test_boot_that_is_still_running_is_left_to_journald(machine: Machine) -> None:
@@ -577,6 +618,16 @@ def test_deliver_gives_the_lines_back(crashed: Machine, pstored: Pstored) -> Non
     assert delivered["receipt"] == {"lines": 30, "files": crashed.ours(), "said": said}
     assert pstored("deliver", root=crashed.root).stdout == ""
     assert pstored("verify", root=crashed.root).status == 0
+
+
+def test_export_knows_a_boot_that_was_given_lines_back(crashed: Machine, pstored: Pstored) -> None:
+    """Its last entries are ours then; those of journald before them say when it was, where the records do not."""
+    report = crashed.root.crashes()[0] / "crash.json"
+    report.write_text(report.read_text().replace('"wall": "', '"wall": "x'))
+    before = pstored("export", "--format=journal", "-1", "-o", "-", root=crashed.root)
+    assert before.status == 0
+    assert pstored("deliver", root=crashed.root).status == 0
+    assert pstored("export", "--format=journal", "-1", "-o", "-", root=crashed.root) == before
 
 
 def test_restore_is_off_below_a_root_unless_asked_for(root: MakeRoot, pstored: Pstored) -> None:

@@ -13,7 +13,7 @@ from typing import IO
 
 from pstored.archive import Archive, is_sealed, load_json
 from pstored.bundle import set_mtime
-from pstored.cli.context import Context
+from pstored.cli.context import Context, warn
 from pstored.errors import ArchiveError, PstoredError
 
 
@@ -48,7 +48,7 @@ def _journal_entries(context: Context, crash_id: str) -> list[bytes]:
     """All lines of the crashed kernel's log."""
     from pstored.bootjournal import BootJournal
     from pstored.journalexport import export, in_order, kernel_lines
-    from pstored.sinks.restore import find_origin
+    from pstored.sinks.restore import SURE, find_origin, last_entries
 
     crash = context.archive.load_crash(crash_id)
     boot_id = crash["boot"]["id"]
@@ -57,15 +57,22 @@ def _journal_entries(context: Context, crash_id: str) -> list[bytes]:
             f"crash {crash_id} cannot be exported for a journal: which boot it was is not known",
             hint="`pstored show` says why; --format=tar exports it as it is",
         )
-    origin = find_origin(context.host, crash, BootJournal(context.host).last_entries(boot_id, 1))
+    journal = BootJournal(context.host)
+    origin = find_origin(context.host, crash, last_entries(journal, boot_id))
     if origin is None:
         raise PstoredError(
             f"crash {crash_id} cannot be exported for a journal: when boot {boot_id} was is not known",
-            hint="its records carry no time, and there is no journal of that boot; --format=tar exports it as it is",
+            hint=f"its records carry no time, and {journal.problem or 'the journal does not know that boot'}; "
+            "--format=tar exports it as it is",
         )
     lines = kernel_lines(context.archive.kernel_log(crash_id))
     if not lines:
-        raise PstoredError(f"crash {crash_id} has no kernel lines with a time")
+        raise PstoredError(
+            f"crash {crash_id} cannot be exported for a journal: it has no kernel lines with a time",
+            hint="--format=tar exports it as it is",
+        )
+    if crash["boot"]["confidence"] not in SURE:
+        warn(f"that it was boot {boot_id} is not sure: `pstored show {crash_id}` says why")
     return list(export(in_order(lines), origin))
 
 

@@ -19,9 +19,21 @@ from pstored import durable, journalremote
 from pstored.bootjournal import MAX_BOOTS, BootJournal, JournalBoot
 from pstored.errors import SinkError
 from pstored.host import Host
-from pstored.journalexport import MAX_USEC, Line, Origin, Placed, clock_offset_us, export, in_order, kernel_lines
+from pstored.journalexport import (
+    MAX_LINES,
+    MAX_USEC,
+    Line,
+    Origin,
+    Placed,
+    clock_offset_us,
+    comparable,
+    export,
+    in_order,
+    kernel_lines,
+)
 
 JOURNALS = "/var/log/journal"
+MACHINE_ID = "/etc/machine-id"
 PREFIX = "pstored@"
 """Begins the names of our files; what stands before the ``@`` is the writer's to choose (``system``, ``user-1000``)."""
 SURE = frozenset(("certain", "high"))
@@ -71,6 +83,8 @@ class RestoreSink:
         witness = self._ask(boot_id, lines)
         lacking = find_lacking(lines, witness.present)
         origin = find_origin(self._host, crash, witness.last)
+        if not witness.last and crash["machine_id"] is None:
+            return _nothing(f"the records do not say that boot {boot_id} was one of this machine, nor does the journal")
         if not lacking:
             return _nothing(f"that of boot {boot_id} has all kernel lines")
         if origin is None:
@@ -92,14 +106,13 @@ class RestoreSink:
 
     def _directory(self, crash: dict[str, Any]) -> str:
         """Where journald keeps what survives a reboot; its own path, which may not be there."""
-        return self._host.path(os.path.join(JOURNALS, _machine_id(self._host, crash) or "none"))
+        machine_id = _id128(crash["machine_id"]) or _id128(self._host.read(MACHINE_ID))
+        return self._host.path(os.path.join(JOURNALS, machine_id or "none"))
 
     def _ask(self, boot_id: str, lines: list[Line]) -> "Witness":
         journal = BootJournal(self._host)
         present = journal.kernel_lines(boot_id, {line.time_us for line in lines})
-        last = journal.last_entries(boot_id, LAST_ENTRIES)
-        if all("PSTORE_RESTORED" in entry for entry in last):
-            last = journal.last_entries(boot_id, LAST_ENTRIES + sum(present.values()))
+        last = last_entries(journal, boot_id)
         boots = journal.boots(MAX_BOOTS) if journal.problem is None else []
         if not boots and journal.problem is not None:
             raise SinkError(
@@ -126,16 +139,27 @@ class RestoreSink:
             durable.remove_tree(temporary)
 
 
+def last_entries(journal: BootJournal, boot_id: str) -> list[dict[str, Any]]:
+    """A boot's last entries, oldest first, some that are not ours among them if there are any."""
+    last = journal.last_entries(boot_id, LAST_ENTRIES)
+    if last and all("PSTORE_RESTORED" in entry for entry in last):
+        last = journal.last_entries(boot_id, LAST_ENTRIES + MAX_LINES)
+    return last
+
+
 def find_origin(host: Host, crash: dict[str, Any], last: list[dict[str, Any]]) -> Origin | None:
     """Whose lines they are, and when that boot began; None if that is not known.
 
     Args:
         host: where the crash was collected.
         crash: crash.json, which names a boot.
-        last: entries that the journal has of that boot; its clock and its name for itself count more.
+        last: entries that the journal has of that boot; its clock and its name for itself count more.  Without any, a
+            crash that was imported may be another machine's.
     """
     offset_us = clock_offset_us(crash)
-    hostname = (host.read("/etc/hostname") or "").strip() or None
+    here = _id128(host.read(MACHINE_ID))
+    machine_id = _id128(crash["machine_id"]) or (here if last else None)
+    hostname = (host.read("/etc/hostname") or "").strip() or None if machine_id == here else None
     for entry in last:
         if "PSTORE_RESTORED" in entry:
             continue
@@ -146,14 +170,14 @@ def find_origin(host: Host, crash: dict[str, Any], last: list[dict[str, Any]]) -
     return Origin(
         crash_id=crash["id"],
         boot_id=crash["boot"]["id"],
-        machine_id=_machine_id(host, crash),
+        machine_id=machine_id,
         hostname=hostname,
         offset_us=offset_us,
     )
 
 
-def _machine_id(host: Host, crash: dict[str, Any]) -> str | None:
-    found = str(crash["machine_id"] or host.read("/etc/machine-id")).strip()
+def _id128(text: str | None) -> str | None:
+    found = (text or "").strip()
     return found if _ID128.fullmatch(found) else None
 
 
@@ -185,7 +209,7 @@ def find_lacking(lines: Iterable[Line], present: Counter[tuple[int, bytes]]) -> 
     lacks = False
     for line in lines:
         if line.timed:
-            key = (line.time_us, line.text)
+            key = (line.time_us, comparable(line.text))
             lacks = left[key] <= 0
             left[key] -= 1
         if lacks:
