@@ -28,6 +28,8 @@ MOST = 100
 LAST_ENTRIES = 30
 """Of a boot's journal, so many are looked at for an orderly end, and kept as its last words."""
 
+STALE_S = 3600.0
+"""A journal that ends so long before the ledger's last look at the boot had ended before the boot did."""
 MAX_LINE = 500
 """Characters of a line that are kept as last words."""
 
@@ -142,7 +144,7 @@ class History:
     def _witnesses(self, boot_id: str, known: Boot | None) -> tuple[Witness, ...]:
         """What was settled, else what ledger and journal say now; and the console, which may turn up late."""
         settled = known.witnesses if known is not None else None
-        said = settled if settled is not None else (_ledgers(known), self._journals(boot_id))
+        said = settled if settled is not None else (_ledgers(known), self._journals(boot_id, known))
         return tuple(dict.fromkeys(t for t in (*said, _consoles(self._consoles.get(boot_id))) if t is not None))
 
     def last_words(self, boot_id: str) -> list[str]:
@@ -201,13 +203,15 @@ class History:
     def _start(self, boot_id: str) -> float | None:
         return _span(self._known.get(boot_id), self._journal_boots.get(boot_id))[0]
 
-    def _journals(self, boot_id: str) -> Witness | None:
+    def _journals(self, boot_id: str, known: Boot | None) -> Witness | None:
         entries = self._live_entries(boot_id) if boot_id in self._journal_boots else []
         if not entries:
             return None
         stop = _orderly(entries)
         if stop is not None:
             return Witness(True, f"journal: it ends in order: {_journal_line(stop)}")
+        if known is not None and _ended_before(self._journal_boots[boot_id], known):
+            return None  # its disk was full, or it was switched off: of the end it has seen nothing
         if self.journal.is_crash_kernel(boot_id):
             return Witness(True, "journal: it is the kdump kernel, which reboots at once when it has done its work")
         return Witness(False, f"journal: it breaks off: {_journal_line(entries[-1])}")
@@ -310,6 +314,14 @@ def _tail(archive: Archive, console: Console) -> list[str]:
         return []
     record = decode_record(console.name, records.get(console.name, b""), mtime_ns=0)
     return [visible(line) for line in (record.text or b"").splitlines()[-LAST_ENTRIES:]]
+
+
+def _ended_before(logged: JournalBoot, known: Boot) -> bool:
+    """Whether a boot's journal ends long before the ledger's last look: by both clocks, of which one may be set, and
+    the other counts time asleep in the ledger alone."""
+    walls = known.last_wall - logged.last_wall_us / 1e6
+    uptimes = (known.last_uptime or 0.0) - logged.last_monotonic_us / 1e6
+    return min(walls, uptimes) > STALE_S
 
 
 def _orderly(entries: list[dict[str, Any]]) -> dict[str, Any] | None:

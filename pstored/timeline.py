@@ -44,10 +44,12 @@ _COLUMNS = ("BOOT", "START (UTC)", "LENGTH", "END", "CRASH", "WHY")
 
 
 def render_boots(boots: list[dict[str, Any]], *, style: Style = Style(), width: int | None = None) -> str:  # noqa: B008
-    """One line a boot, oldest first; cut to *width* columns, if given."""
+    """One line a boot, oldest first; cut to *width* columns, if given, and without the length where the end is not."""
     rows = [_COLUMNS, *(_row(boot) for boot in boots)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]
-    end = sum(widths[:3]) + 6
+    if width is not None and sum(widths[:4]) + 6 > width:
+        rows, widths = [row[:2] + row[3:] for row in rows], widths[:2] + widths[3:]
+    end = sum(widths[:-2]) + 2 * len(widths[:-2])
     lines = []
     for at, row in enumerate(rows):
         line = "  ".join([cell.ljust(w) for cell, w in zip(row, widths, strict=False)] + [row[-1]]).rstrip()

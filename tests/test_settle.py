@@ -196,6 +196,19 @@ def test_journal_that_goes_on_after_an_early_stop(machine: Root, pstored: Pstore
     assert crash["kind"] == "reset"
 
 
+def test_journal_that_ended_before_its_boot_is_no_witness(machine: Root, pstored: Pstored) -> None:
+    """Its disk was full, or it was switched off: ten hours later the boot was still alive."""
+    boot(machine, 0, uptime=36_000.0)
+    later = Host(str(machine.path), clock_ns=lambda: (T0 + 36_000) * 10**9)
+    archive = Archive(str(machine.archive))
+    with archive.lock():
+        note_boot(archive, Look(later.facts()))
+    log(machine, lived(BOOTS[0], T0, 60.0))
+    boot(machine, 1)
+    assert collect(pstored, machine) == []
+    assert ends(pstored, machine) == {"a": "unknown", "b": "running"}
+
+
 def test_hostile_last_words_cannot_act_on_a_terminal(machine: Root, pstored: Pstored) -> None:
     """Escapes, a huge line, a name of any bytes: shown escaped and cut."""
     collect(pstored, machine)

@@ -67,6 +67,15 @@ def test_lines_are_cut_to_the_terminal_and_coloured_in_place() -> None:
     assert coloured.splitlines() == plain
 
 
+def test_on_a_narrow_terminal_the_end_is_shown() -> None:
+    """It is what was asked."""
+    for line, kind in zip(
+        render_boots([boot(T0, 36000.0, k) for k in KINDS], width=40).splitlines()[1:], KINDS, strict=True
+    ):
+        assert len(line) <= 40
+        assert kind in line
+
+
 def test_evidence_cannot_act_on_the_terminal() -> None:
     """A crash title comes from a record."""
     end = {"kind": "panic", "unexplained": False, "evidence": ["\x1b[2Jgone\nnext"]}
