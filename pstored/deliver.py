@@ -54,7 +54,8 @@ def deliver(host: Host, archive: Archive, config: Config) -> Delivery:
     delivered: list[tuple[Entry, dict[str, Any]]] = []
     pending: list[Entry] = []
     for name in enabled_sinks(config):
-        entries = list(outbox.pending(name))
+        # a crash that fails again and again, and it alone, must not hold up the others for ever
+        entries = sorted(outbox.pending(name), key=lambda entry: entry.attempts)
         if not entries:
             continue
         sink = SINKS[name](host, config, archive)

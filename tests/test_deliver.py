@@ -97,8 +97,18 @@ def test_sink_that_is_down_delays_the_rest(three: Root) -> None:
     assert [e.crash_id for e in delivery.pending] == ids(three)[1:]
     assert delivery.exit_status() == 75
     delivery, got = run(three)
-    assert [crash_id for crash_id, _, _ in got] == ids(three)[1:]
+    assert sorted(crash_id for crash_id, _, _ in got) == ids(three)[1:]
     assert delivery.exit_status() == 0
+
+
+def test_a_crash_that_always_fails_holds_up_nobody_for_ever(three: Root) -> None:
+    """What has failed least often is tried first."""
+    first, second, third = ids(three)
+    run(three, {1: SinkError("this one")})
+    _, got = run(three, {3: SinkError("this one")})
+    assert [crash_id for crash_id, _, _ in got] == [second, third]
+    _, got = run(three)
+    assert [crash_id for crash_id, _, _ in got] == [first]
 
 
 def test_refused_crash_is_kept_and_holds_up_nobody(three: Root) -> None:
