@@ -173,7 +173,7 @@ def run_reading(root: Root) -> tuple[Delivery, list[str]]:
 class ReadingSink(ListSink):
     """Needs what every sink needs of a crash."""
 
-    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any]:
+    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any] | None:
         """Take one crash."""
         fields(crash, text=text, report_path=report_path, cap=100)
         return super().deliver(crash, text=text, report_path=report_path)
