@@ -15,8 +15,11 @@ from pstored.outbox import Entry, Outbox, enabled_sinks
 class Sink(Protocol):
     """Where crashes go."""
 
-    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any]:
-        """Deliver one crash, once: a sink that has it already only says so.  Gives a receipt; raises SinkError."""
+    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any] | None:
+        """Deliver one crash, once: a sink that has it already only says so; raises SinkError.
+
+        Gives a receipt; None if its time has not come: then it stays in the outbox, and nothing is wrong.
+        """
 
 
 class Delivery(NamedTuple):
@@ -54,7 +57,8 @@ def deliver(host: Host, archive: Archive, config: Config) -> Delivery:
     delivered: list[tuple[Entry, dict[str, Any]]] = []
     pending: list[Entry] = []
     for name in enabled_sinks(config):
-        entries = list(outbox.pending(name))
+        # a crash that fails again and again, and it alone, must not hold up the others for ever
+        entries = sorted(outbox.pending(name), key=lambda entry: entry.attempts)
         if not entries:
             continue
         sink = SINKS[name](host, config, archive)
@@ -63,6 +67,8 @@ def deliver(host: Host, archive: Archive, config: Config) -> Delivery:
                 pending.append(entry)
                 continue
             outcome = _deliver_one(archive, sink, entry)
+            if outcome is None:
+                continue
             if not isinstance(outcome, SinkError):
                 outbox.done(entry, outcome)
                 delivered.append((entry, outcome))
@@ -76,8 +82,8 @@ def deliver(host: Host, archive: Archive, config: Config) -> Delivery:
     return Delivery(tuple(delivered), tuple(pending))
 
 
-def _deliver_one(archive: Archive, sink: Sink, entry: Entry) -> dict[str, Any] | SinkError:
-    """The receipt, or why there is none."""
+def _deliver_one(archive: Archive, sink: Sink, entry: Entry) -> dict[str, Any] | SinkError | None:
+    """The receipt, or why there is none; None if it is too early."""
     report_path = os.path.join(archive.crash_directory(entry.crash_id), "crash.json")
     try:
         crash = archive.load_crash(entry.crash_id)

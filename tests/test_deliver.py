@@ -24,16 +24,19 @@ PANIC = b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: number %d
 class ListSink:
     """Keeps what it is given; fails as told."""
 
-    def __init__(self, failures: dict[int, SinkError]) -> None:
+    def __init__(self, failures: dict[int, SinkError | None]) -> None:
         self.calls = 0
         self.failures = failures
         self.got: list[tuple[str, bytes, str]] = []
 
-    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any]:
+    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any] | None:
         """Take one crash."""
         self.calls += 1
+        failure = self.failures.get(self.calls)
+        if failure is not None:
+            raise failure
         if self.calls in self.failures:
-            raise self.failures[self.calls]
+            return None
         self.got.append((crash["id"], text, report_path))
         return {"number": self.calls}
 
@@ -60,7 +63,9 @@ def three(three_made: Root, tmp_path: Path) -> Root:
     return Root(path=tmp_path / "three")
 
 
-def run(root: Root, failures: dict[int, SinkError] | None = None) -> tuple[Delivery, list[tuple[str, bytes, str]]]:
+def run(
+    root: Root, failures: dict[int, SinkError | None] | None = None
+) -> tuple[Delivery, list[tuple[str, bytes, str]]]:
     """A delivery to a ListSink."""
 
     def child() -> tuple[Delivery, list[tuple[str, bytes, str]]]:
@@ -97,8 +102,27 @@ def test_sink_that_is_down_delays_the_rest(three: Root) -> None:
     assert [e.crash_id for e in delivery.pending] == ids(three)[1:]
     assert delivery.exit_status() == 75
     delivery, got = run(three)
-    assert [crash_id for crash_id, _, _ in got] == ids(three)[1:]
+    assert sorted(crash_id for crash_id, _, _ in got) == ids(three)[1:]
     assert delivery.exit_status() == 0
+
+
+def test_a_crash_whose_time_has_not_come_waits_in_silence(three: Root) -> None:
+    """Nothing is wrong, nobody is held up; it is tried at the next delivery."""
+    delivery, got = run(three, {1: None})
+    assert [crash_id for crash_id, _, _ in got] == ids(three)[1:]
+    assert (delivery.pending, delivery.exit_status()) == ((), 0)
+    _, got = run(three)
+    assert [crash_id for crash_id, _, _ in got] == ids(three)[:1]
+
+
+def test_a_crash_that_always_fails_holds_up_nobody_for_ever(three: Root) -> None:
+    """What has failed least often is tried first."""
+    first, second, third = ids(three)
+    run(three, {1: SinkError("this one")})
+    _, got = run(three, {3: SinkError("this one")})
+    assert [crash_id for crash_id, _, _ in got] == [second, third]
+    _, got = run(three)
+    assert [crash_id for crash_id, _, _ in got] == [first]
 
 
 def test_refused_crash_is_kept_and_holds_up_nobody(three: Root) -> None:
@@ -149,7 +173,7 @@ def run_reading(root: Root) -> tuple[Delivery, list[str]]:
 class ReadingSink(ListSink):
     """Needs what every sink needs of a crash."""
 
-    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any]:
+    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any] | None:
         """Take one crash."""
         fields(crash, text=text, report_path=report_path, cap=100)
         return super().deliver(crash, text=text, report_path=report_path)

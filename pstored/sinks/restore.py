@@ -54,15 +54,18 @@ class RestoreSink:
         self._scratch = scratch
         """Where temporary files go: the archive, whose next writer removes them if this run is killed."""
 
-    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any]:  # noqa: ARG002
+    def deliver(self, crash: dict[str, Any], *, text: bytes, report_path: str) -> dict[str, Any] | None:  # noqa: ARG002
         """Give back what the crashed boot's journal lacks of *text*, the kernel's log.
 
         Returns:
-            The receipt: how many lines, in which files; or why none: that is not tried again.
+            The receipt: how many lines, in which files; or why none: that is not tried again.  None while the boot is
+            still running: journald may be about to write those very lines, or may lose them when the boot ends.
 
         Raises:
             SinkError: the journal cannot be read (refused), or the lines cannot be written (to be tried again).
         """
+        if crash["boot"]["id"] is not None and crash["boot"]["id"] == self._host.boot_id():
+            return None
         directory = self._directory(crash)
         program = journalremote.find_program(self._programs)
         lines = kernel_lines(text)
@@ -100,8 +103,6 @@ class RestoreSink:
     def _why_not(self, crash: dict[str, Any], lines: list[Line]) -> str | None:
         if crash["boot"]["id"] is None or crash["boot"]["confidence"] not in SURE:
             return "which boot crashed is not sure enough"
-        if crash["boot"]["id"] == self._host.boot_id():
-            return "that boot is still running, and journald at work"  # on lines that it may be about to write
         return None if lines else "there are no kernel lines with a time"
 
     def _directory(self, crash: dict[str, Any]) -> str:
