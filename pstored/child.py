@@ -42,12 +42,15 @@ def read_settings(root: str) -> Settings:
     Raises:
         PstoredError: the fork did not come so far.
     """
-    read_fd, write_fd = os.pipe()
     try:
-        pid = os.fork()
+        read_fd, write_fd = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(read_fd)
+            os.close(write_fd)
+            raise
     except OSError as e:
-        os.close(read_fd)
-        os.close(write_fd)
         raise PstoredError(f"the configuration cannot be read: {e.strerror}") from e
     if pid == 0:
         try:
@@ -65,6 +68,14 @@ def read_settings(root: str) -> Settings:
     if not data:
         raise PstoredError("the configuration cannot be read: who was to read it died")
     return Settings(*marshal.loads(data))  # our own fork's
+
+
+def signal_name(number: int) -> str:
+    """SIGTERM, or "signal 35": those for real-time have none in Python."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def printable(line: bytes) -> str:

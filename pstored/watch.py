@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from pstored.child import KILL_AFTER_S, Run, read_settings
+from pstored.child import KILL_AFTER_S, Run, read_settings, signal_name
 from pstored.errors import PstoredError, report
 from pstored.schedule import Schedule
 from pstored.wakeups import BACKEND, MOUNT, REPORT, KernelLog, Mounts, Source, Uevents, look, read
@@ -68,8 +68,11 @@ def take_lock(root: str) -> int:
         raise PstoredError(
             f"another pstored watch is running: process {pid} holds {path!r}", hint="systemctl status pstored"
         ) from None
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()}\n".encode())
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+    except OSError:
+        pass  # /run is full, say: the lock counts, the number is for whoever is refused
     return fd
 
 
@@ -119,8 +122,6 @@ class Watch:
         self.stopping = False
         self.standing = ""
         """How things stood at the end of the last run that could tell, in its words."""
-        self.trouble = ""
-        """What became of the last run, if it was not done."""
         self.ping_s = watchdog_s()
         self.ping_at = time.monotonic()
         self._open(KernelLog.name, lambda: KernelLog(os.path.join(root, "dev/kmsg")))
@@ -232,7 +233,7 @@ class Watch:
         self.standing = run.status() or self.standing
         trouble = ""
         if code < 0:
-            trouble = f"the run died of {signal.Signals(-code).name}" + (", which it was sent" if run.kills else "")
+            trouble = f"the run died of {signal_name(-code)}" + (", which it was sent" if run.kills else "")
         elif code:
             trouble = f"the run left something to be done (exit status {code})"
         self._end(now, trouble, kernel_log=run.kernel_log)
@@ -252,9 +253,12 @@ class Watch:
         run = self.run
         if run is not None and run.deadline is not None and run.deadline <= now:
             sent = run.kill(now, patience_s=KILL_AFTER_S)
-            say(f"the run takes longer than {now - run.started:.0f} s: {sent}", warning=True)
-            if run.given_up and self.stopping:
-                self.run = None  # it cannot be waited for
+            slow = f"the run takes longer than {now - run.started:.0f} s: {sent}"
+            say(slow, warning=True)
+            if not self.stopping:
+                tell(f"STATUS=collecting; {slow}")
+        if run is not None and run.given_up and self.stopping:
+            self.run = None  # it cannot be waited for
         due = self.schedule.due()
         if self.run is None and not self.stopping and due is not None and due <= now:
             self._start(now)

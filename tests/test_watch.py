@@ -10,6 +10,7 @@ import fcntl
 import itertools
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -240,6 +241,18 @@ def test_a_lock_that_cannot_be_made_is_said(root: MakeRoot, pstored: Pstored) ->
     assert (refused.status, refused.stdout) == (1, "")
     assert "error: cannot make" in refused.stderr
     assert "hint: " in refused.stderr
+
+
+def test_a_full_run_does_not_keep_it_from_starting(root: MakeRoot, start: Start) -> None:
+    """The lock counts, not the number in it."""
+    require(can_mount(), "mount namespaces need root")
+    made = root("lab-erst")
+    run = made.path / "run"
+    run.mkdir(exist_ok=True)
+    fill = f'mount -t tmpfs -o size=4k none {run} && head -c 4096 /dev/zero >{run}/fill; exec "$@"'
+    daemon = start(made, before=("unshare", "-m", "--propagation", "private", "sh", "-c", fill, "sh"))
+    daemon.wait_for("READY=1")
+    assert daemon.wait_for_end_of_run().endswith("nothing due")
 
 
 # -- the service manager
@@ -556,6 +569,56 @@ def test_a_daemon_that_is_to_end_does_not_wait_for_ever(root: MakeRoot, start: S
     daemon.wait_until(lambda: "\nState:\tT" in Path(f"/proc/{child}/status").read_text())
     assert daemon.end() == 0
     assert not Path(f"/proc/{child}").exists()
+
+
+# Where a run leaves its process group, no signal to that reaches it: as with one that hangs in a driver.
+UNREACHABLE = """
+import os, sys, time
+if "collect" in sys.orig_argv:
+    os.setpgid(0, os.getpgid(os.getppid()))
+    time.sleep(600)
+"""
+
+
+def test_a_run_that_nothing_ends_is_given_up(root: MakeRoot, start: Start, tmp_path: Path) -> None:
+    """The status says so; and a daemon that is to end then does, without the service manager losing its patience."""
+    made = root("lab-erst")
+    made.configure("[watch]\ntimeout_s = 1\n")
+    (tmp_path / "sitecustomize.py").write_text(UNREACHABLE)
+    daemon = start(made, env={"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"})
+    child = daemon.child()
+    try:
+        daemon.wait_for("STATUS=collecting; the run takes longer than 1 s: sent SIGTERM")
+        daemon.wait_until(lambda: "it hangs in the kernel" in daemon.rest()[-1])
+        assert daemon.end() == 0
+        assert daemon.runs() == ["start"]
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_run_may_die_of_any_signal(root: MakeRoot, start: Start) -> None:
+    """Also of one that has no name."""
+    made = root("lab-erst")
+    daemon = start(made)
+    with held(made):
+        os.kill(daemon.child(), signal.SIGRTMIN + 1)
+        assert "the run died of signal 35; the next try is at" in daemon.wait_for_end_of_run()
+
+
+def test_without_descriptors_it_goes_on(root: MakeRoot, start: Start) -> None:
+    """What cannot be read again stands, what cannot be started is tried again."""
+    made = root("lab-erst")
+    daemon = start(made)
+    daemon.wait_for_end_of_run()
+    limit = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (3, limit[1]))
+    daemon.hup()
+    daemon.wait_until(lambda: "the run could not be started: Too many open files" in daemon.said())
+    assert "warning: the configuration cannot be read: Too many open files; what" in daemon.said()
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, limit)
+    daemon.hup()
+    daemon.wait_for("READY=1")
+    assert daemon.wait_for_end_of_run().endswith("nothing due")
 
 
 def test_an_archive_that_cannot_be_written_is_tried_again(root: MakeRoot, start: Start) -> None:
