@@ -18,7 +18,7 @@ from pstored.boots import Confidence
 from pstored.ends import CrashOf, End, EndKind, Evidence, judge
 from pstored.errors import ArchiveError
 from pstored.ledger import LOOK_AGAIN_S, Boot, Witness
-from pstored.manager import HARVEST_UNIT
+from pstored.manager import ARCHIVE_UNIT
 from pstored.parse.record import decode_record
 from pstored.resetreason import Clue
 from pstored.terminal import visible
@@ -276,7 +276,7 @@ def _ledgers(known: Boot | None) -> Witness | None:
     if known.closed:
         return Witness(True, "ledger: the service manager was stopping the system when pstored last ran in it")
     if known.closes:
-        return Witness(False, f"ledger: {HARVEST_UNIT} was there to note an orderly end, and has noted none")
+        return Witness(False, f"ledger: {ARCHIVE_UNIT} was there to note an orderly end, and has noted none")
     return None
 
 

@@ -58,7 +58,7 @@ class Boot:
     stamped_uptime: float | None = None
     """Seconds since that boot began when it was stamped; the harvest does so before the first look."""
     closes: bool = False
-    """Whether a unit of ours was there to note an orderly end: then a line without one did not end so."""
+    """Whether, at the last look, a unit of ours was there to note an orderly end: then one without it was none."""
     closed: bool = False
     """Whether it ended in order: the service manager was stopping the system at the last look."""
     clues: tuple[Clue, ...] = ()
@@ -149,7 +149,8 @@ class Look(NamedTuple):
 
     facts: Facts
     stamp: Stamp = UNSTAMPED
-    closes: bool = False
+    closes: bool | None = None
+    """None if that cannot be told."""
     closed: bool = False
     is_crash_kernel: bool = False
     """The kdump kernel is no boot of the machine's own: the ledger does not get it, and it judges none."""
@@ -159,7 +160,7 @@ class Look(NamedTuple):
 
 def look(host: Host, *, stamped: Stamp = UNSTAMPED, closed: bool = False) -> Look:
     """Look at the running boot; *closed* if it is known that it ends in order."""
-    closes = host.root == "/" and manager.closes_boots()
+    closes = manager.closes_boots() if host.root == "/" else None
     return Look(
         host.facts(),
         stamp=stamped,
@@ -188,14 +189,14 @@ def see_boot(ledger: list[Boot], look: Look) -> list[Boot]:
             last_uptime=facts.uptime_s,
             stamped=bool(look.stamp.devices),
             stamped_uptime=look.stamp.uptime_s,
-            closes=look.closes,
+            closes=bool(look.closes),
             closed=look.closed,
             clues=look.clues(),
         )
         return [*ledger, new][-MAX_BOOTS:]
     seen = replace(
         known,
-        closes=known.closes or look.closes,
+        closes=known.closes if look.closes is None else look.closes,  # that unit may have been stopped by hand
         closed=look.closed,  # a stop of the system that was called off is none
     )
     if look.stamp.devices and not known.stamped:

@@ -4,15 +4,16 @@
 import os
 import subprocess
 
-HARVEST_UNIT = "pstored-harvest.service"
+ARCHIVE_UNIT = "pstored-archive.service"
 """Its ExecStop= notes an orderly end of the boot."""
 TIMEOUT_S = 10
 """It answers in milliseconds, unless it is stuck."""
 
 
-def closes_boots() -> bool:
-    """Whether the unit that notes an orderly end is there to do so."""
-    return _systemctl("is-active", HARVEST_UNIT) in ("active", "activating")
+def closes_boots() -> bool | None:
+    """Whether the unit that notes an orderly end is there to do so; None if that cannot be told."""
+    state = _systemctl("is-active", ARCHIVE_UNIT)
+    return None if state is None else state in ("active", "activating")
 
 
 def is_stopping() -> bool:

@@ -145,6 +145,15 @@ def test_a_stop_that_was_called_off_is_none() -> None:
     assert not see_boot(closed, Look(facts()))[0].closed
 
 
+def test_nobody_there_to_note_an_end_is_no_witness() -> None:
+    """The unit was stopped by hand: that no orderly end is noted from then on means nothing."""
+    noted = see_boot(see_boot([], Look(facts(), closes=True)), Look(facts(), closes=False))
+    assert not noted[0].closes
+    assert see_boot(noted, Look(facts(), closes=True))[0].closes
+    kept = see_boot(see_boot([], Look(facts(), closes=True)), Look(facts()))
+    assert kept[0].closes  # it could not be told
+
+
 def test_clues_are_asked_for_once() -> None:
     """They are of the boot before, and do not change; a walk through sysfs at every run would be for nothing."""
     asked: list[str] = []

@@ -256,15 +256,25 @@ journalctl --no-pager --output=json MESSAGE_ID={MESSAGE_ID} >/job/entries.oops
     seen = read_collected(after.job)
     assert not seen.left, f"left in the store: {sorted(seen.left)}"
     assert seen.boots() == [boot_id(crashed), boot_id(vm)]
-    ends = {boot["boot_id"]: boot["end"] for boot in json.loads((after.job / "history").read_bytes())["boots"]}
-    assert ends[boot_id(crashed)]["kind"] == "panic"
-    assert ends[boot_id(vm)]["kind"] == "clean", ends[boot_id(vm)]
-    assert any("ledger" in says for says in ends[boot_id(vm)]["evidence"]), ends[boot_id(vm)]
+    assert ends(after)[boot_id(crashed)]["kind"] == "panic"
+    check_closed(after, boot_id(vm))
     return "woken by insmod, reloaded, stopped, started; an oops reported once; orderly end"
 
 
+def ends(vm: Vm) -> dict[str, Any]:
+    """How each boot ended, as HISTORY has it."""
+    return {boot["boot_id"]: boot["end"] for boot in json.loads((vm.job / "history").read_bytes())["boots"]}
+
+
+def check_closed(vm: Vm, boot: str) -> None:
+    """The ledger has the boot's end, and that it was in order."""
+    end = ends(vm)[boot]
+    assert end["kind"] == "clean", end
+    assert any("ledger" in says for says in end["evidence"]), end
+
+
 HISTORY = "tell pstored boots\npstored boots --json >/job/history\n"
-STOPPED = "tell journalctl --no-pager --boot=-1 --unit=pstored-harvest.service --unit=pstored.service --lines=30\n"
+STOPPED = "tell journalctl --no-pager --boot=-1 --unit=pstored-* --unit=pstored.service --lines=30\n"
 
 
 # The archive on something like a network: its mount needs what comes after sysinit.target, and takes its time.
@@ -290,6 +300,8 @@ tell journalctl --no-pager --boot=0 --grep='ordering cycle|pstored|slow'
 journalctl --no-pager --boot=0 --grep='ordering cycle' >/job/cycle
 {LOOK}
 mkdir /tmp/below; mount --bind / /tmp/below; find /tmp/below/var/lib/pstored >/job/below
+umount /tmp/below
+{REBOOT}
 """
     vm = service.run("late-archive", script, setup=SETUP + DAEMON + LATE_MOUNT)
     assert properties(vm.job / "harvest") == {
@@ -304,7 +316,10 @@ mkdir /tmp/below; mount --bind / /tmp/below; find /tmp/below/var/lib/pstored >/j
     collected = read_collected(vm.job)
     assert not collected.left, f"left in the store: {sorted(collected.left)}"
     check_boots(collected, [boot_id(crashed)])
-    return "skipped at boot, sysinit.target not held up; harvested by the daemon once it was mounted"
+
+    after = service.run("after", AWAIT + "await idle '1 crash'\n" + HISTORY, setup=SETUP + DAEMON + LATE_MOUNT)
+    check_closed(after, boot_id(vm))
+    return "skipped at boot, sysinit.target not held up; harvested once mounted; closed before the unmount"
 
 
 def _table() -> Iterator[Scenario]:
