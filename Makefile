@@ -42,19 +42,23 @@ lint: $(VENV)/.ready
 
 # The program in a virtual environment of its own, which is how Debian's "externally managed" Python wants it, and the
 # units. DESTDIR= is for packagers, PIP_* for those without a network (pip(1)); who packages the program by other means
-# takes install-units. PYTHON= is what runs it: one in a home directory is out of the units' sight.
+# takes install-units. PYTHON= is what runs it: one in a home directory is out of the units' sight. No file knows when or
+# where it was made: two builds are equal, and an image that sets times back does not compile all of it at every boot.
 LIBRARY := $(PREFIX)/lib/pstored
 install: $(VENV)/.ready install-units
 	rm -rf '$(DESTDIR)$(LIBRARY)'
 	$(PYTHON) -m venv --without-pip '$(DESTDIR)$(LIBRARY)'
 	$(VENV)/bin/pip --python '$(DESTDIR)$(LIBRARY)/bin/python3' install --quiet --disable-pip-version-check --no-compile '.[compress]'
-	$(PYTHON) -m compileall -q $(if $(DESTDIR),-s '$(DESTDIR)' -p /) '$(DESTDIR)$(LIBRARY)/lib'
+	find '$(DESTDIR)$(LIBRARY)' -name direct_url.json -delete
+	find '$(DESTDIR)$(LIBRARY)' -name RECORD -exec sed -i -e '/\/direct_url.json,/d' -e '/\/bin\//d' {} +
+	sed -i '/^command = /d' '$(DESTDIR)$(LIBRARY)/pyvenv.cfg'
+	$(PYTHON) -m compileall -q --invalidation-mode=unchecked-hash $(if $(DESTDIR),-s '$(DESTDIR)' -p /) '$(DESTDIR)$(LIBRARY)/lib'
 	find '$(DESTDIR)$(LIBRARY)/bin' -type f -delete
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	printf '%s\n' '#!$(LIBRARY)/bin/python3 -I' 'from pstored.__main__ import main' 'main()' >'$(DESTDIR)$(PREFIX)/bin/pstored'
 	chmod 755 '$(DESTDIR)$(PREFIX)/bin/pstored'
 
-UNITS := $(wildcard units/*.service units/*.target)
+UNITS := $(wildcard units/*.service)
 install-units:
 	install -d '$(DESTDIR)$(PREFIX)/lib/systemd/system' '$(DESTDIR)$(PREFIX)/share/doc/pstored'
 	set -e; for unit in $(UNITS); do \
