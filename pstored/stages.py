@@ -50,6 +50,7 @@ class Collected(NamedTuple):
         waiting = Counter(e.sink for e in self.delivery.pending if not e.refused)
         due = [f"{n} record{'s' * (n != 1)} in the store: {outcome}" for outcome, n in sorted(left.items())]
         due += [f"{n} to be delivered: {sink}" for sink, n in sorted(waiting.items())]
+        due += ["the import"] if self.imported is not None and self.imported.problems else []
         due += [f"{n} not analyzed"] if self.found is not None and (n := len(self.found.failures)) else []
         due += ["the log of the running kernel"] if self.log is not None and self.log.failed else []
         return due + ([str(self.trouble)] if self.trouble is not None else [])

@@ -223,22 +223,23 @@ class Watch:
         try:
             self.run = Run(self.root, kernel_log=kernel_log, now=now, timeout_s=self.settings.timeout_s)
         except OSError as e:
-            self._end(now, f"the run could not be started: {e.strerror}", kernel_log=kernel_log)
+            self._end(now, f"the run could not be started: {e.strerror}", kernel_log=kernel_log, told=False)
 
     def _reap(self, now: float) -> None:
         run = self.run
         if run is None or (code := run.poll()) is None:
             return
         self.run = None
-        self.standing = run.status() or self.standing
+        told = run.status()
+        self.standing = told or self.standing
         trouble = ""
         if code < 0:
             trouble = f"the run died of {signal_name(-code)}" + (", which it was sent" if run.kills else "")
         elif code:
-            trouble = f"the run left something to be done (exit status {code})"
-        self._end(now, trouble, kernel_log=run.kernel_log)
+            trouble = f"the run found damage, or left something to be done (exit status {code})"
+        self._end(now, trouble, kernel_log=run.kernel_log, told=told is not None)
 
-    def _end(self, now: float, trouble: str, *, kernel_log: bool) -> None:
+    def _end(self, now: float, trouble: str, *, kernel_log: bool, told: bool) -> None:
         self.schedule.end(now, done=not trouble, kernel_log=kernel_log)
         if self.stopping:
             return
@@ -246,7 +247,8 @@ class Watch:
             at = time.strftime("%H:%M:%S", time.localtime(time.time() + self.schedule.wait_s(now)))
             trouble += f"; the next try is at {at}"
             say(trouble, warning=True)
-        tell("STATUS=" + "; ".join(text for text in (self.standing, trouble) if text))
+        standing = self.standing if told or not self.standing else f"before: {self.standing}"
+        tell("STATUS=" + "; ".join(text for text in ((standing, trouble) if told else (trouble, standing)) if text))
 
     def _act(self, now: float) -> None:
         """Do what is due now."""

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from pstored import steps
 from pstored.config import Archive, Config
 from pstored.errors import ArchiveError, StoreError
+from pstored.harvest import NOTHING
 from pstored.host import Host
 from pstored.imports import MAX_BUNDLES, MAX_DEPTH, MAX_RECORD, Import, import_systemd_pstore, split_text
+from pstored.stages import Collected
 from tests.conftest import MakeRoot, Pstored, Root, can_mount, forked, require
 from tests.fuse_pstore import FuseFile, fuse_store
 from tests.test_analyze import collect, live_through
@@ -622,3 +624,10 @@ def test_the_kdump_kernel_imports_nothing(root: MakeRoot) -> None:
     made.write("proc/vmcore", "")
     assert run(made) is None
     assert import_systemd_pstore(Host(str(made.path)), Config(archive=Archive()), None) is None
+
+
+def test_what_an_import_has_left_is_due() -> None:
+    """The daemon's status says so, and not that nothing is."""
+    left = Import("/var/lib/systemd/pstore", (), (), 0, (), ("a: cannot be listed",))
+    assert Collected(NOTHING, left, None).due() == ["the import"]
+    assert Collected(NOTHING, left._replace(problems=()), None).due() == []

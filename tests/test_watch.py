@@ -531,6 +531,11 @@ def test_a_run_that_was_killed_is_tried_again(root: MakeRoot, start: Start) -> N
         assert re.search(r"died of SIGKILL; the next try is at \d\d:\d\d:\d\d", daemon.wait_for_end_of_run())
     assert daemon.wait_for_end_of_run().endswith("nothing due")
     assert daemon.runs() == ["start", "trying again"]
+    with held(made):
+        daemon.hup()
+        os.kill(daemon.child(), signal.SIGKILL)
+        status = daemon.wait_for_end_of_run()
+    assert re.fullmatch(r"the run died of SIGKILL; the next try is at [\d:]*; before: 1 crash, .*; nothing due", status)
     assert "warning: the run died of SIGKILL;" in daemon.said()
     assert made.names() == []
 
@@ -643,7 +648,7 @@ def test_deferred_records_are_in_the_status(root: MakeRoot, start: Start) -> Non
     made = root("x86_64-6.1-ramoops-all")
     made.write("sys/kernel/oops_count", "1\n")
     daemon = start(made)
-    assert re.search(r"2 records in the store: deferred; the run left something", daemon.wait_for_end_of_run())
+    assert re.search(r"2 records in the store: deferred; the run found damage, or left", daemon.wait_for_end_of_run())
 
 
 def test_a_status_never_controls_a_terminal(root: MakeRoot, start: Start) -> None:
