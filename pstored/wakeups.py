@@ -114,6 +114,48 @@ class KernelLog(Source):
         return found
 
 
+_LOAD, _IF, _RETURN = 0x20, 0x15, 0x06
+"""BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ, BPF_RET: linux/bpf_common.h."""
+_SOL_SOCKET, _SO_ATTACH_FILTER = 1, 26
+"""asm-generic/socket.h; where they are others (MIPS, PA-RISC, SPARC), there is no filter."""
+
+# A uevent begins with ACTION@DEVPATH (lib/kobject_uevent.c). So many lines on, if it is equal, and if it is not.
+_FILTER = (
+    (_LOAD, 0, 0, 0),
+    (_IF, 6, 0, b"bind"),
+    (_IF, 0, 6, b"add@"),
+    (_LOAD, 0, 0, 4),
+    (_IF, 3, 0, b"/mod"),  # /module/ramoops
+    (_IF, 0, 3, b"/dev"),
+    (_LOAD, 0, 0, 20),
+    (_IF, 0, 1, b"/pms"),  # /devices/virtual/pmsg/pmsg0
+    (_RETURN, 0, 0, RECORD_MAX),
+    (_RETURN, 0, 0, 0),
+)
+
+
+def attach_filter(fd: int) -> None:
+    """Have the kernel drop most of what is not wanted: batteries, mounts and network devices are not to wake us.
+
+    libudev's own filter is for udev's messages, and lets all of the kernel's pass.  No harm if it cannot be had.
+    """
+    import ctypes  # pyudev has it already
+
+    class Instruction(ctypes.Structure):
+        _fields_ = (("code", ctypes.c_uint16), ("yes", ctypes.c_uint8), ("no", ctypes.c_uint8), ("k", ctypes.c_uint32))
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_uint16), ("first", ctypes.POINTER(Instruction)))
+
+    words = [
+        Instruction(code, yes, no, k if isinstance(k, int) else int.from_bytes(k, "big"))
+        for code, yes, no, k in _FILTER
+    ]
+    program = Program(len(words), (Instruction * len(words))(*words))
+    size = ctypes.sizeof(program)
+    ctypes.CDLL(None).setsockopt(fd, _SOL_SOCKET, _SO_ATTACH_FILTER, ctypes.byref(program), size)
+
+
 class Uevents(Source):
     """The kernel's uevents: its own, not udev's, which need a running udevd in the same network namespace."""
 
@@ -129,6 +171,7 @@ class Uevents(Source):
             self._monitor.filter_by(subsystem)
         self._monitor.start()
         self.fd: int = self._monitor.fileno()
+        attach_filter(self.fd)
 
     def drain(self) -> list[str]:
         """The uevents that are wanted."""
