@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 from pstored import __version__, durable
 from pstored.archive import SCHEMA, Archive, dump_json, join_id, seal
 from pstored.archive import Harvest as Bundle
-from pstored.boots import Attribution, Confidence, KernelLines, Method, Question, attribute
+from pstored.boots.attribution import Attribution, Confidence, KernelLines, Method, Question, attribute
+from pstored.boots.ledger import read_ledger
 from pstored.bundle import is_foreign, live_boot
 from pstored.config import Config
 from pstored.crash import find_crash, merge, no_crash, texts
 from pstored.dumps import MAX_PART, Dump, assemble
 from pstored.errors import ArchiveError
 from pstored.incidents import Incident, are_one_boot, group
-from pstored.ledger import read_ledger
 from pstored.logs import Log, ends_orderly
 from pstored.oops import Event, EventKey, Severity, event_keys, find_events
 from pstored.outbox import Outbox, enabled_sinks

@@ -4,7 +4,7 @@ r"""The archive: what is kept, where, and how it survives.  Its layout is a publ
 ::
 
     /var/lib/pstored/                   0750, files 0640, whatever the umask
-        boots.jsonl                     the ledger, one line a boot (pstored.boots)
+        boots.jsonl                     the ledger, one line a boot (pstored.boots.attribution)
         harvests/<harvest-id>/          immutable but for the last two, which are replaced whole
             records.tar                 the records as the kernel showed them: names, bytes, mtimes; any tar reads it
             harvest.json                who, when, on which boot; per record a receipt (size, digests)

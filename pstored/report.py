@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pstored.boots import Attribution, Confidence, Method
+from pstored.boots.attribution import Attribution, Confidence, Method
 from pstored.dumps import Dump
 from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, build_time_s

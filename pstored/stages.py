@@ -11,17 +11,17 @@ from typing import Any, NamedTuple, TypeVar
 from pstored import kernellog
 from pstored.analyze import Found, analyze
 from pstored.archive import Archive
-from pstored.bootjournal import BootJournal
+from pstored.boots.history import History
+from pstored.boots.ledger import look, note_boot, read_ledger
+from pstored.boots.settle import settle
 from pstored.config import Config
 from pstored.deliver import Delivery, deliver
 from pstored.errors import ArchiveError, PstoredError, StoreError
 from pstored.harvest import NOTHING, Pass, harvest
-from pstored.history import History
 from pstored.host import Host
 from pstored.imports import Import, import_systemd_pstore
-from pstored.ledger import look, note_boot, read_ledger
+from pstored.journal.bootjournal import BootJournal
 from pstored.quota import prune
-from pstored.settle import settle
 from pstored.stamp import UNSTAMPED, Stamp, stamp
 
 T = TypeVar("T")

@@ -13,10 +13,10 @@ from fake_pstore.model import BootTruth
 from fake_pstore.tree import write_record
 from pstored.analyze import analyze
 from pstored.archive import Archive
+from pstored.boots.ledger import Look, note_boot, read_ledger
 from pstored.config import Config, load
 from pstored.harvest import Pass, harvest
 from pstored.host import Host
-from pstored.ledger import Look, note_boot, read_ledger
 from pstored.report import Report
 from pstored.stamp import Stamp
 from tests.conftest import MakeRoot, Pstored, Root

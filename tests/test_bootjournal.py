@@ -16,12 +16,12 @@ import pytest
 
 from fake_pstore import capture
 from fake_pstore.host import MACHINE_ID
-from pstored import bootjournal
 from pstored.analyze import analyze
 from pstored.archive import Archive
-from pstored.bootjournal import MAX_ENTRIES, BootJournal, JournalBoot
 from pstored.config import Config
 from pstored.host import Host
+from pstored.journal import bootjournal
+from pstored.journal.bootjournal import MAX_ENTRIES, BootJournal, JournalBoot
 from tests.conftest import MakeRoot, Pstored, Root, forked, require
 from tests.journalfiles import Entry, kernel_entries, write_journal
 

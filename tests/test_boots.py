@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.boots import SAMPLE, Attribution, Confidence, KernelLines, Method, Question, attribute
+from pstored.boots.attribution import SAMPLE, Attribution, Confidence, KernelLines, Method, Question, attribute
+from pstored.boots.ledger import Boot, format_ledger, parse_ledger
 from pstored.incidents import Incident, group
-from pstored.ledger import Boot, format_ledger, parse_ledger
 from pstored.parse.record import decode_record
 
 PREFIX = "pstored: boot "

@@ -6,7 +6,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.child import MOST_S, printable, read_settings
+from pstored.daemon.child import MOST_S, printable, read_settings
 from tests.conftest import MakeRoot
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.ends import CrashOf, EndKind, Evidence, judge, title
-from pstored.ledger import Witness
-from pstored.resetreason import Clue
+from pstored.boots.ends import CrashOf, EndKind, Evidence, judge, title
+from pstored.boots.ledger import Witness
+from pstored.boots.resetreason import Clue
 
 PANIC = CrashOf("20261123T000000Z-aaaaaaaaaaaa", "null-deref", "panic", "BUG: NULL")
 OOPS = PANIC._replace(severity="oops")

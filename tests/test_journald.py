@@ -325,7 +325,9 @@ def test_boot_that_ended_without_a_word_has_a_message_of_its_own() -> None:
 
 CATALOG = REPOSITORY / "units/pstored.catalog"
 
-_SEND = "import sys, json; from pstored import journald; journald.send(json.loads(sys.argv[1])); journald.sync('t')"
+_SEND = (
+    "import sys, json; from pstored.journal import journald; journald.send(json.loads(sys.argv[1])); journald.sync('t')"
+)
 
 
 def test_catalog_explains_both_messages(crashed: Root, tmp_path: Path) -> None:

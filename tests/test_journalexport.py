@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore.host import MACHINE_ID
-from pstored.journalexport import (
+from pstored.journal.export import (
     MAX_LINES,
     Line,
     Origin,
@@ -21,7 +21,7 @@ from pstored.journalexport import (
     in_order,
     kernel_lines,
 )
-from pstored.journalremote import PROGRAMS
+from pstored.journal.remote import PROGRAMS
 from tests.conftest import MakeRoot, Pstored, Root, require
 from tests.journalfiles import kernel_entries, write_journal
 

@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored.archive import Archive
-from pstored.errors import ArchiveError
-from pstored.host import Facts
-from pstored.ledger import (
+from pstored.boots.ledger import (
     LOOK_AGAIN_S,
     MAX_BOOTS,
     Boot,
@@ -23,7 +21,9 @@ from pstored.ledger import (
     read_ledger,
     see_boot,
 )
-from pstored.resetreason import Clue
+from pstored.boots.resetreason import Clue
+from pstored.errors import ArchiveError
+from pstored.host import Facts
 from pstored.stamp import Stamp
 from tests.conftest import forked, require
 from tests.test_boots import CRASHED, KERNEL, NOW, OLD, T0, VERSION, boot

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pstored.boots import Attribution, Confidence, Method
+from pstored.boots.attribution import Attribution, Confidence, Method
 from pstored.crash import find_crash
 from pstored.incidents import Incident, group
 from pstored.logs import build_time_s

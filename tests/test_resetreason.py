@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pstored.host import Host
-from pstored.resetreason import (
+from pstored.boots.resetreason import (
     BERT,
     CHOSEN,
     DEPTH,
@@ -19,6 +18,7 @@ from pstored.resetreason import (
     meaning,
     reset_clues,
 )
+from pstored.host import Host
 
 
 def tree(tmp_path: Path, files: dict[str, str | bytes]) -> Host:

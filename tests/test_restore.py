@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-import pstored.bootjournal
 import pstored.cli.collect
+import pstored.journal.bootjournal
 import pstored.sinks.restore  # noqa: F401 - slow to import: here once, not in every child
 from fake_pstore.host import MACHINE_ID
 from pstored import steps
 from pstored.cli import run
 from pstored.errors import SinkError
 from pstored.host import Host
-from pstored.journalremote import PROGRAMS
+from pstored.journal.remote import PROGRAMS
 from pstored.sinks.restore import RestoreSink
 from tests.conftest import MakeRoot, Pstored, Root, forked, mount, require
 from tests.journalfiles import Entry, write_journal

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.schedule import BURST, BURST_S, SETTLE_MAX_S, SETTLE_S, Schedule
+from pstored.daemon.schedule import BURST, BURST_S, SETTLE_MAX_S, SETTLE_S, Schedule
 
 
 def schedule(retry_s: float = 60, retry_max_s: float = 3600) -> Schedule:

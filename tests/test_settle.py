@@ -9,10 +9,10 @@ import pytest
 
 from fake_pstore.host import MACHINE_ID
 from pstored.archive import Archive
-from pstored.bootjournal import BootJournal
-from pstored.history import merge
+from pstored.boots.history import merge
+from pstored.boots.ledger import Look, note_boot
 from pstored.host import Host
-from pstored.ledger import Look, note_boot
+from pstored.journal.bootjournal import BootJournal
 from tests.conftest import MakeRoot, Pstored, Root
 from tests.journalfiles import Entry, write_journal
 from tests.test_crash_safety import kill_everywhere, run_killed

@@ -11,10 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore.capture import load, names
-from pstored.oops import find_events
-from pstored.parse.kmsg import parse_kmsg
-from pstored.parse.record import decode_record
-from pstored.wakeups import (
+from pstored.daemon.wakeups import (
     BACKEND,
     BATCH,
     REPORT,
@@ -27,6 +24,9 @@ from pstored.wakeups import (
     read,
     reason,
 )
+from pstored.oops import find_events
+from pstored.parse.kmsg import parse_kmsg
+from pstored.parse.record import decode_record
 from tests.conftest import can_mount, forked, mount, require, unshare_mounts
 
 # -- lines of the kernel's log

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from pstored.schedule import SETTLE_MAX_S
+from pstored.daemon.schedule import SETTLE_MAX_S
 from tests.conftest import BOOT_ID, REPOSITORY, MakeRoot, Pstored, Root, can_mount, require
 from tests.test_wakeups import bound_device
 

@@ -46,8 +46,8 @@ def export(options: Namespace) -> int:
 
 def _journal_entries(context: Context, crash_id: str) -> list[bytes]:
     """All lines of the crashed kernel's log."""
-    from pstored.bootjournal import BootJournal
-    from pstored.journalexport import export, in_order, kernel_lines
+    from pstored.journal.bootjournal import BootJournal
+    from pstored.journal.export import export, in_order, kernel_lines
     from pstored.sinks.restore import SURE, find_origin, last_entries
 
     crash = context.archive.load_crash(crash_id)

@@ -6,11 +6,11 @@ from argparse import Namespace
 from typing import Any
 
 from pstored.archive import utc
-from pstored.bootjournal import BootJournal
+from pstored.boots.history import History, PastBoot
+from pstored.boots.ledger import read_ledger
 from pstored.cli.context import Context, page, style, warn, width
-from pstored.history import History, PastBoot
 from pstored.host import Host
-from pstored.ledger import read_ledger
+from pstored.journal.bootjournal import BootJournal
 from pstored.logs import EARLIEST_S
 from pstored.timeline import render_boots, render_days
 

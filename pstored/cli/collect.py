@@ -156,7 +156,7 @@ def deliver(options: Namespace) -> int:
 
 def stamp(options: Namespace) -> int:
     """Mark the running boot, in its log and in the ledger."""
-    from pstored.ledger import look, note_boot
+    from pstored.boots.ledger import look, note_boot
 
     context = _open(options)
     if options.end:
@@ -179,7 +179,7 @@ def stamp(options: Namespace) -> int:
 
 def _close(context: Context) -> int:
     """Note that the running boot ends in order; or that it does not, and nobody will be there to note its end."""
-    from pstored.ledger import look, note_boot
+    from pstored.boots.ledger import look, note_boot
     from pstored.manager import is_stopping
 
     stopping = is_stopping()

@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from pstored import journald
 from pstored.config import Journal
 from pstored.errors import SinkError
+from pstored.journal import journald
 
 MESSAGE_ID = "eb9e49196125491e9e564cd5d430164f"
 """A kernel crash was collected (sd_id128 of our own; units/pstored.catalog explains it)."""

@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pstored import durable, journalremote
-from pstored.bootjournal import MAX_BOOTS, BootJournal, JournalBoot
+from pstored import durable
 from pstored.errors import SinkError
 from pstored.host import Host
-from pstored.journalexport import (
+from pstored.journal import remote as journalremote
+from pstored.journal.bootjournal import MAX_BOOTS, BootJournal, JournalBoot
+from pstored.journal.export import (
     MAX_LINES,
     MAX_USEC,
     Line,

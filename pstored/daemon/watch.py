@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from pstored.child import KILL_AFTER_S, Run, read_settings, signal_name
+from pstored.daemon.child import KILL_AFTER_S, Run, read_settings, signal_name
+from pstored.daemon.schedule import Schedule
+from pstored.daemon.wakeups import BACKEND, MOUNT, REPORT, KernelLog, Mounts, Source, Uevents, look, read
 from pstored.errors import PstoredError, report
-from pstored.schedule import Schedule
-from pstored.wakeups import BACKEND, MOUNT, REPORT, KernelLog, Mounts, Source, Uevents, look, read
 
 LOCK = "/run/pstored/watch.lock"
 """Locked by the daemon; holds its process id."""
@@ -278,7 +278,7 @@ class Watch:
 
 
 def main() -> int:
-    """``python -m pstored.watch ROOT``: what ``pstored watch`` becomes."""
+    """``python -m pstored.daemon.watch ROOT``: what ``pstored watch`` becomes."""
     (root,) = sys.argv[1:]
     try:
         take_lock(root)

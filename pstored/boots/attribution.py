@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
+from pstored.boots.ledger import Boot
 from pstored.dumps import Dump
 from pstored.incidents import Incident
-from pstored.ledger import Boot
 from pstored.logs import EARLIEST_S, Log, build_time_s
 
 START_SLACK_S = 5.0

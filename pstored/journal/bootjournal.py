@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
 from pstored.host import Host
-from pstored.journalexport import comparable
+from pstored.journal.export import comparable
 
 BASES = ("/var/log/journal", "/run/log/journal")
 TIMEOUT_S = 20
@@ -100,7 +100,7 @@ class BootJournal:
     def kernel_lines(self, boot_id: str, times_us: Iterable[int]) -> Counter[tuple[int, bytes]]:
         """The kernel lines that a boot's journal has at these times: microseconds since boot, text.
 
-        The text is :func:`~pstored.journalexport.comparable`: an entry of several lines gives several, a name that
+        The text is :func:`~pstored.journal.export.comparable`: an entry of several lines gives several, a name that
         journald took off is put back.  Lines that pstored gave back to the boot count.
         """
         times = frozenset(times_us)

@@ -9,8 +9,8 @@ power; what the hardware says in the next boot tells which.
 from enum import StrEnum
 from typing import NamedTuple
 
-from pstored.ledger import Witness
-from pstored.resetreason import Clue
+from pstored.boots.ledger import Witness
+from pstored.boots.resetreason import Clue
 
 
 class EndKind(StrEnum):

@@ -8,11 +8,11 @@ grows if a record of the kernel turns up after all.
 
 from dataclasses import replace
 
+from pstored.boots.ends import title
+from pstored.boots.history import History, PastBoot
+from pstored.boots.ledger import Boot, write_ledger
 from pstored.bundle import describe, read_back, write_bundle
-from pstored.ends import title
-from pstored.history import History, PastBoot
 from pstored.host import Facts
-from pstored.ledger import Boot, write_ledger
 from pstored.parse.end import BootEnd, format_end
 from pstored.store import MemoryStore
 

@@ -13,14 +13,14 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from pstored.archive import Archive, load_json, stamp_seconds
-from pstored.bootjournal import BootJournal, JournalBoot
-from pstored.boots import Confidence
-from pstored.ends import CrashOf, End, EndKind, Evidence, judge
+from pstored.boots.attribution import Confidence
+from pstored.boots.ends import CrashOf, End, EndKind, Evidence, judge
+from pstored.boots.ledger import LOOK_AGAIN_S, Boot, Witness
+from pstored.boots.resetreason import Clue
 from pstored.errors import ArchiveError
-from pstored.ledger import LOOK_AGAIN_S, Boot, Witness
+from pstored.journal.bootjournal import BootJournal, JournalBoot
 from pstored.manager import ARCHIVE_UNIT
 from pstored.parse.record import decode_record
-from pstored.resetreason import Clue
 from pstored.terminal import visible
 
 MOST = 100

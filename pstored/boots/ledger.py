@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from pstored import manager
 from pstored.archive import MAX_JSON, Archive
+from pstored.boots.resetreason import Clue, reset_clues
 from pstored.errors import ArchiveError
 from pstored.host import BOOT_ID, Facts, Host
-from pstored.resetreason import Clue, reset_clues
 from pstored.stamp import UNSTAMPED, Stamp
 
 logger = logging.getLogger(__name__)
