@@ -16,6 +16,7 @@ from pstored.boots.ledger import look, note_boot, read_ledger
 from pstored.boots.settle import settle
 from pstored.config import Config
 from pstored.deliver import Delivery, deliver
+from pstored.erase import Outcome
 from pstored.errors import ArchiveError, PstoredError, StoreError
 from pstored.harvest import NOTHING, Pass, harvest
 from pstored.host import Host
@@ -54,6 +55,21 @@ class Collected(NamedTuple):
         due += [f"{n} not analyzed"] if self.found is not None and (n := len(self.found.failures)) else []
         due += ["the log of the running kernel"] if self.log is not None and self.log.failed else []
         return due + ([str(self.trouble)] if self.trouble is not None else [])
+
+    def is_worth_a_retry(self) -> bool:
+        """Whether another run may do more without anything happening before.
+
+        A record that is deferred waits for another mount or boot, one that is kept for another configuration.
+        """
+        waits = (Outcome.DEFERRED, Outcome.KEPT)
+        parts = (
+            any(e.is_trouble() and e.outcome not in waits for e in self.harvest.erasures),
+            any(not e.refused for e in self.delivery.pending),
+            self.imported is not None and self.imported.problems,
+            self.log is not None and self.log.failed,
+            self.trouble is not None,
+        )
+        return any(parts)
 
     def exit_status(self) -> int:
         """0; 1 if something is damaged or left to be done; 75 if it is only to be delivered."""

@@ -644,11 +644,13 @@ def test_an_archive_that_cannot_be_written_is_tried_again(root: MakeRoot, start:
 
 
 def test_deferred_records_are_in_the_status(root: MakeRoot, start: Start) -> None:
-    """What waits for another mount or boot is due."""
+    """What waits for another mount or boot is due; time does not heal it, so that nothing wakes for it."""
     made = root("x86_64-6.1-ramoops-all")
     made.write("sys/kernel/oops_count", "1\n")
     daemon = start(made)
-    assert re.search(r"2 records in the store: deferred; the run found damage, or left", daemon.wait_for_end_of_run())
+    status = daemon.wait_for_end_of_run()
+    assert re.search(r"2 records in the store: deferred; the run found damage, or left", status)
+    assert "next try" not in status
 
 
 def test_a_status_never_controls_a_terminal(root: MakeRoot, start: Start) -> None:
@@ -664,6 +666,23 @@ def test_a_status_never_controls_a_terminal(root: MakeRoot, start: Start) -> Non
 
 
 # -- the descriptor
+
+
+def test_the_status_descriptor_says_whether_to_try_again(root: MakeRoot) -> None:
+    """What only another mount or configuration can change is no reason to; what may work later is."""
+    for name, settings, wanted in (
+        ("lab-erst", "", []),
+        ("lab-erst", '[harvest]\nerase = "none"\n', []),
+        ("lab-erst", '[journal]\nenabled = true\nnamespace = "nobody"\n', ["retry"]),
+    ):
+        made = root(name)
+        made.configure(settings)
+        read_fd, write_fd = os.pipe()
+        arguments = [sys.executable, "-m", "pstored", "--root", str(made.path), "collect", "--status-fd", str(write_fd)]
+        subprocess.run(arguments, cwd=REPOSITORY, pass_fds=(write_fd,), check=False, capture_output=True)
+        os.close(write_fd)
+        with open(read_fd, encoding="utf-8") as f:
+            assert f.read().splitlines()[1:] == wanted, settings
 
 
 def test_the_status_descriptor_gets_one_line(root: MakeRoot) -> None:

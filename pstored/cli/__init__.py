@@ -94,7 +94,10 @@ def _parser() -> argparse.ArgumentParser:
 
     collect = add("collect", "collect", "harvest, import, analyze and deliver, once: what to run after a reboot")
     collect.add_argument(
-        "--status-fd", metavar="FD", type=int, help="at the end, write one line on how things stand to this descriptor"
+        "--status-fd",
+        metavar="FD",
+        type=int,
+        help='at the end, write a line on how things stand to this descriptor, and "retry" if another run may do more',
     )
     collect.add_argument(
         "--kernel-log", action="store_true", help="also take an oops that the running boot has survived from its log"

@@ -33,9 +33,9 @@ def collect(options: Namespace) -> int:
     try:
         done = do_collect(context.host, context.config, context.archive, kernel_log=options.kernel_log)
     except PstoredError as e:
-        _tell(context, options.status_fd, [str(e)])
+        _tell(context, options.status_fd, [str(e)], retry=True)
         raise
-    _tell(context, options.status_fd, done.due())
+    _tell(context, options.status_fd, done.due(), retry=done.is_worth_a_retry())
     if done.found is None:
         output.print_pass(done.harvest, context.config.harvest.store)  # it has been done, whatever comes after
     elif options.json:
@@ -69,8 +69,8 @@ def collect(options: Namespace) -> int:
     return done.exit_status()
 
 
-def _tell(context: Context, status_fd: int | None, due: list[str]) -> None:
-    """Write how things stand to the descriptor, for the daemon."""
+def _tell(context: Context, status_fd: int | None, due: list[str], *, retry: bool) -> None:
+    """Write how things stand to the descriptor, for the daemon; and whether it is to try again by itself."""
     if status_fd is None:
         return
     from pstored.listing import status_line
@@ -80,7 +80,7 @@ def _tell(context: Context, status_fd: int | None, due: list[str]) -> None:
     except ArchiveError as e:
         line = str(e)
     try:
-        os.write(status_fd, line.encode(errors="backslashreplace") + b"\n")
+        os.write(status_fd, line.encode(errors="backslashreplace") + (b"\nretry\n" if retry else b"\n"))
     except OSError as e:
         warn(f"cannot write the status to descriptor {status_fd}: {e.strerror}")
 

@@ -132,12 +132,12 @@ class Run:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
 
-    def status(self) -> str | None:
-        """The line it wrote on how things stand; None if it did not come so far."""
+    def status(self) -> tuple[str | None, bool]:
+        """The line it wrote on how things stand, None if it did not come so far; and whether to try again."""
         try:
-            line = os.read(self._status_fd, MAX_STATUS).partition(b"\n")[0]
+            line, _, more = os.read(self._status_fd, MAX_STATUS).partition(b"\n")
         except BlockingIOError:
-            line = b""
+            line, more = b"", b""
         finally:
             os.close(self._status_fd)
-        return printable(line) or None
+        return printable(line) or None, not line or more == b"retry\n"

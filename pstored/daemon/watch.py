@@ -230,22 +230,23 @@ class Watch:
         if run is None or (code := run.poll()) is None:
             return
         self.run = None
-        told = run.status()
+        told, retry = run.status()
         self.standing = told or self.standing
         trouble = ""
         if code < 0:
             trouble = f"the run died of {signal_name(-code)}" + (", which it was sent" if run.kills else "")
         elif code:
             trouble = f"the run found damage, or left something to be done (exit status {code})"
-        self._end(now, trouble, kernel_log=run.kernel_log, told=told is not None)
+        self._end(now, trouble, kernel_log=run.kernel_log, told=told is not None, retry=bool(trouble) and retry)
 
-    def _end(self, now: float, trouble: str, *, kernel_log: bool, told: bool) -> None:
-        self.schedule.end(now, done=not trouble, kernel_log=kernel_log)
+    def _end(self, now: float, trouble: str, *, kernel_log: bool, told: bool, retry: bool = True) -> None:
+        self.schedule.end(now, done=not retry, kernel_log=kernel_log)
         if self.stopping:
             return
-        if trouble:
+        if trouble and retry:
             at = time.strftime("%H:%M:%S", time.localtime(time.time() + self.schedule.wait_s(now)))
             trouble += f"; the next try is at {at}"
+        if trouble:
             say(trouble, warning=True)
         standing = self.standing if told or not self.standing else f"before: {self.standing}"
         tell("STATUS=" + "; ".join(text for text in ((standing, trouble) if told else (trouble, standing)) if text))
