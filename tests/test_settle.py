@@ -493,6 +493,14 @@ def test_wrong_clock_does_not_turn_the_order_of_the_ledger() -> None:
     assert merge(["a", "b", "c"], ["x"], clock.get) == ["x", "a", "b", "c"]
 
 
+@pytest.mark.parametrize("count", ["0", "-1", "x"])
+def test_a_number_of_boots_that_is_none_is_wrong_usage(machine: Root, pstored: Pstored, count: str) -> None:
+    """Rather than another selection of boots."""
+    done = pstored("boots", f"--lines={count}", root=machine)
+    assert done.status == 2
+    assert "from 1 on" in done.stderr
+
+
 def test_no_boot_at_all(machine: Root, pstored: Pstored) -> None:
     """A fresh tree: said in words, and as JSON."""
     assert "no boot is known" in pstored("boots", root=machine).stdout

@@ -50,6 +50,13 @@ def run(arguments: Sequence[str]) -> int:
     return status
 
 
+def _count(text: str) -> int:
+    """A number of things, from 1 on."""
+    if not text.isascii() or not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def _set_up_logging() -> None:
     import logging
 
@@ -125,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     show = add("show", "show", "what happened: in one sentence, when, on which boot, and the kernel's own words")
     show.add_argument("crash", nargs="?", default="-1", metavar="ID", help=f"{ID_HELP} (default: -1)")
     boots = add("boots", "boots", "the history of boots: when each began, how long it lived, how it ended, its crash")
-    boots.add_argument("-n", "--lines", type=int, default=0, metavar="N", help="the newest N boots only")
+    boots.add_argument("-n", "--lines", type=_count, default=0, metavar="N", help="the newest N boots only")
     for command in (listing, show, boots):
         command.add_argument("--no-pager", action="store_true", help="do not page on a terminal")
     export = add("export", "archive", "one tar with everything about a crash, or its log for a journal", json=False)
