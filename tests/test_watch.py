@@ -92,8 +92,14 @@ class Daemon:
     def child(self) -> int:
         """The run's process, once there is one."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        self.wait_until(lambda: path.read_text() and b"collect" in command(int(path.read_text())))
-        return int(path.read_text())
+        found: list[int] = []
+
+        def has_run() -> bool:
+            found[:] = map(int, path.read_text().split())
+            return bool(found) and b"collect" in command(found[0])
+
+        self.wait_until(has_run)
+        return found[0]
 
     def hup(self) -> None:
         """Have it reload, and collect."""
