@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened, from the kernel's own words: every report of a log as an event.
+
+::
+
+    lines      prefixes off            headers    what begins a report, of which kind
+    reports    where it ends, tails    panics     what a panic's words mean
+    details    its traces and facts    frames, facts
+    events     whom to blame           helpers, blame, signature
+
+It names what the log says and nothing that it does not say; a log with no report gives no event.  Any bytes give
+events, never an error.  Time is linear in the text, and a text without a report is only searched, not split.
+"""
+
+from collections.abc import Sequence
+
+from pstored.oops.events import make_event
+from pstored.oops.model import Event, Frame, Severity, Stack
+from pstored.oops.reports import find_reports, view_lines, view_text
+from pstored.parse.kmsg import KmsgLine
+
+__all__ = ["Event", "Frame", "Severity", "Stack", "analyze", "find_event", "find_events", "principal"]
+
+
+def analyze(text: bytes) -> list[Event]:
+    """Every report of a log, in order, warnings included.
+
+    Args:
+        text: any log: of the kernel, of syslog or journald, of a serial line, or no log at all.
+    """
+    view, headers = view_text(text)
+    return [make_event(view, report) for report in find_reports(view, headers)]
+
+
+def principal(events: Sequence[Event]) -> Event | None:
+    """What the log is about: the first report of those that ended the boot; else the first of all."""
+    return next((e for e in events if e.severity is Severity.PANIC and e.tails), None) or next(iter(events), None)
+
+
+def find_event(lines: Sequence[KmsgLine]) -> Event | None:
+    """What the log's last panic or report says; None if it shows no crash.
+
+    A warning alone is no crash: the machine went on.
+    """
+    events = find_events(lines)
+    return events[-1] if events else None
+
+
+def find_events(lines: Sequence[KmsgLine]) -> list[Event]:
+    """All crashes that the log tells of, in order; a panic that only says "fatal" is one with the report before it."""
+    view, headers = view_lines(lines)
+    reports = find_reports(view, headers)
+    fatal = [r for r in reports if r.panicked_at is not None]
+    if fatal:
+        last = max(fatal, key=lambda r: r.panicked_at or 0)
+        reports = [r for r in reports if r.first < last.first] + [last]
+    events = [make_event(view, r) for r in reports]
+    return [e for e in events if e.severity is not Severity.WARNING]

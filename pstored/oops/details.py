@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The body of a report: its traces, and what it says of its circumstances, read line by line."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pstored.oops.facts import (
+    Task,
+    parse_code,
+    parse_hardware,
+    parse_modules,
+    parse_owner,
+    parse_registers,
+    parse_task,
+)
+from pstored.oops.frames import is_user_pc, parse_frame, parse_lr, parse_mark, parse_pc, parse_title
+from pstored.oops.lines import Line
+from pstored.oops.model import Frame, Stack
+
+MOST_FRAMES = 2000
+"""Frames of one report: more is damage."""
+
+#   Traces of others than the one that is reported: who allocated, freed, took a lock before.
+_ASIDE = re.compile(
+    r"Allocated|Freed|allocated by|freed by|Last potentially|Second to last|Uninit|Local variable|-> #|the existing|the shortest"
+    r"|the dependencies|the \S+-irq-|\.\.\.|to a |\d+ locks? held|no locks held|\{|Showing all|Last Breaking|Preemption disabled"
+    r"|rcu: RCU grace-period|hardirqs|softirqs|irq event"
+)
+#   "... at: [<c0..>] lock_sock+0x1/0x2", kernel/locking/lockdep.c, print_lock()
+_LOCK_AT = re.compile(rb"[^\n]{0,400}?\bat:(?: \[<[0-9a-f]{4,16}>\]){0,2} {0,2}\.?([A-Za-z_$][\w$.]{0,511})\+0x")
+_LAST_FUNCTION = re.compile(rb"[ \t]{0,8}last function: ([A-Za-z_$][\w$.]{0,511})")
+
+
+@dataclass(slots=True)
+class Trace:
+    """One trace while it is read."""
+
+    title: str
+    frames: list[Frame] = field(default_factory=list)
+    pc: Frame | None = None
+    """Where the processor was that the trace is of."""
+    user: bool = False
+    """It was in user space."""
+    cpu: int | None = None
+
+    @property
+    def aside(self) -> bool:
+        """Whether it is of something else than what is reported."""
+        return _ASIDE.match(self.title) is not None
+
+    def whole(self) -> list[Frame]:
+        """Program counter and frames, innermost first; what stands in both, once."""
+        if self.pc is None:
+            return self.frames
+        if self.frames and self.frames[0].function == self.pc.function and self.frames[0].reliable:
+            return self.frames
+        return [self.pc, *self.frames]
+
+
+@dataclass(slots=True)
+class Details:
+    """What the lines of one report say."""
+
+    traces: list[Trace] = field(default_factory=lambda: [Trace("")])
+    task: Task | None = None
+    owner: tuple[bytes, int] | None = None
+    hardware: bytes | None = None
+    modules: tuple[str, ...] = ()
+    code: str | None = None
+    registers: dict[str, int] = field(default_factory=dict)
+    lr: Frame | None = None
+    lock: str | None = None
+    """The function that took the lock a lockdep report is about."""
+    last_function: str | None = None
+    """Of a work item that leaked something."""
+    nmi: bool = False
+    """The traces of other CPUs follow."""
+
+    def main(self) -> Trace:
+        """The trace of what is reported: the first with frames or a program counter that is not of something else."""
+        for trace in self.traces:
+            if trace.frames and not trace.aside:
+                return trace
+        return next((t for t in self.traces if t.frames), self.traces[0])
+
+    def pc(self) -> Frame | None:
+        """The first program counter in the kernel."""
+        return next((t.pc for t in self.traces if t.pc is not None), None)
+
+    def stacks(self) -> tuple[Stack, ...]:
+        """All traces that have frames."""
+        return tuple(Stack(title=t.title, frames=tuple(t.frames)) for t in self.traces if t.frames)
+
+
+class _Reader:
+    """Reads the lines of one report; what counts is the first of everything."""
+
+    def __init__(self) -> None:
+        self.found = Details()
+        self.trace = self.found.traces[0]
+        self.context = "task"
+        self.caller: Frame | None = None
+        self.frames = 0
+        self.in_modules = False
+
+    def read(self, text: bytes) -> None:
+        mark, at = parse_mark(text) if b"<" in text else (None, 0)
+        if mark is not None:
+            self.context = mark
+        if b"+0x" in text:
+            if self._read_frame(text, at) or self._read_position(text):
+                return
+            self._read_words(text)
+        elif mark is None or at < len(text):
+            if text.startswith((b" ", b"[", b"\t")) and self._read_frame(text, at):
+                return
+            self._read_words(text)
+
+    def _read_frame(self, text: bytes, at: int) -> bool:
+        step = parse_frame(text, at, self.context)
+        if step is None:
+            self._flush()
+            return False
+        self.frames += 1
+        if self.frames <= MOST_FRAMES:
+            self.trace.frames.append(step.frame)
+            self.caller = step.caller
+        return True
+
+    def _flush(self) -> None:
+        """On arm, each line names callee and caller: the last caller is a frame, too."""
+        if self.caller is not None:
+            self.trace.frames.append(self.caller)
+            self.caller = None
+
+    def _read_position(self, text: bytes) -> bool:
+        pc = parse_pc(text)
+        if pc is not None:
+            if self.trace.pc is None and not self.trace.frames:
+                self.trace.pc = pc
+            elif self.trace.frames and self.trace.frames[-1].function != pc.function:
+                # behind </IRQ> or an exception: where the interrupted code was
+                self.context = "task"
+                self.trace.frames.append(pc)
+        lr = parse_lr(text)
+        if lr is not None and self.found.lr is None:
+            self.found.lr = lr
+        return pc is not None or lr is not None
+
+    def _begin(self, title: str) -> None:
+        self._flush()
+        self.context = "task"
+        if not self.trace.frames and not self.trace.aside and not _ASIDE.match(title):
+            # registers, then "Call Trace:": one trace
+            self.trace.title = title
+            return
+        self.trace = Trace(title)
+        self.found.traces.append(self.trace)
+
+    def _read_words(self, text: bytes) -> None:
+        self._flush()
+        found = self.found
+        title = parse_title(text)
+        if title is not None:
+            new_cpu = title.startswith(("NMI backtrace", "CPU: ", "Sending NMI", "task:", "Task dump"))
+            if new_cpu and self.trace.pc is not None and not self.trace.frames:
+                self.trace = Trace(title)
+                found.traces.append(self.trace)
+            else:
+                self._begin(title)
+            found.nmi = found.nmi or title.startswith("Sending NMI")
+        if is_user_pc(text):
+            if not self.trace.frames and self.trace.pc is None:
+                self.trace.user = True
+            return
+        if b"ainted" in text:
+            task = parse_task(text)
+            if task is not None:
+                self._take_task(task)
+                return
+        if found.lock is None and b"at:" in text and (lock := _LOCK_AT.match(text)):
+            found.lock = lock[1].decode()
+        if found.last_function is None and b"last function:" in text and (last := _LAST_FUNCTION.match(text)):
+            found.last_function = last[1].decode()
+        if found.owner is None:
+            found.owner = parse_owner(text)
+        if found.hardware is None:
+            found.hardware = parse_hardware(text)
+        if not found.modules and text.startswith(b"Modules linked in:"):
+            found.modules = parse_modules(text) or ()
+            return
+        if found.code is None and b"ode: " in text:
+            found.code = parse_code(text)
+        if self.frames == 0:
+            for name, value in parse_registers(text).items():
+                found.registers.setdefault(name, value)
+
+    def _take_task(self, task: Task) -> None:
+        known = self.found.task
+        if known is None:
+            self.found.task = task
+        elif known.comm is None and task.comm is not None:
+            # lockdep: the kernel first, the task in the stack backtrace
+            self.found.task = Task(
+                task.comm, task.pid, task.cpu, known.release or task.release, known.taint or task.taint
+            )
+
+
+def read_details(lines: Iterable[Line]) -> Details:
+    """What the lines of one report say, its first line included."""
+    reader = _Reader()
+    for line in lines:
+        reader.read(line.text)
+    reader._flush()
+    return reader.found

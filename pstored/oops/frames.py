@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Call traces and program counters, as every architecture prints them.
+
+A symbol is always ``%pS``: ``name+0x12/0x34 [module]`` (lib/vsprintf.c, kernel/kallsyms.c, sprint_symbol()); what
+stands around it differs.  No pattern here can go back over more than a few bytes.
+"""
+
+import re
+from typing import NamedTuple
+
+from pstored.oops.model import Frame
+
+#   symbol = name "+0x" offset "/0x" size [" [" module [flags] [" " build id] "]"]
+_NAME = rb"\.?(?P<name>[A-Za-z_$][\w$.]{0,511})"
+_SYMBOL = (
+    _NAME + rb"\+0x(?P<offset>[0-9a-f]{1,16})/0x(?P<size>[0-9a-f]{1,16})(?:[)}>]{0,2} {1,2}\[(?P<module>[\w-]{1,64})[^\]]{0,80}\])?"
+)
+#   x86:      " ? name+0x1/0x2 [mod]", up to 4.9 "[<ffffffff81000000>] ? name+...", 2.6 "[<..>] [<..>]? name"
+#   arm64:    " name+0x1/0x2 (P)"; riscv, mips, loongarch, parisc, s390: "[<address>] name+...", s390 also "([<..>] name)"
+#   powerpc:  "[stack] [address] name+0x1/0x2 (unreliable)"; sparc: "[address] name", "Caller[address]: name"
+_FRAME = re.compile(
+    rb"[ \t]{0,16}(?:(?:Caller|Call)?\(?\[<?(?:0x)?(?P<address>[0-9a-f]{4,16})>?\][): ]{0,4}){0,3}"
+    rb"(?P<doubt>\? {0,2})?[({<]?" + _SYMBOL + rb"[)}>]{0,2}(?P<unreliable> \(unreliable\))?"
+)
+#   arm, since 3.10: "[<c0..>] (callee) from [<c0..>] (caller+0x1/0x2)", since 5.15: " callee from caller+0x1/0x2"
+_FROM = re.compile(
+    rb"[ \t]{0,16}(?:\[<(?:0x)?(?P<address>[0-9a-f]{4,16})>\] )?"
+    rb"\(?(?P<callee>[A-Za-z_$][\w$.]{0,511})(?:\+0x(?P<coffset>[0-9a-f]{1,8})/0x(?P<csize>[0-9a-f]{1,8}))?"
+    rb"(?: \[(?P<cmodule>[\w-]{1,64})\])?\)? from (?:\[<[0-9a-f]{4,16}>\] )?\(?" + _SYMBOL
+)
+#   an address without a symbol: a module that is gone, generated code
+_BARE = re.compile(rb"[ \t]{0,16}(?:\[<?(?P<address>[0-9a-f]{8,16})>?\] {0,2})(?P<doubt>\? )?(?:0x[0-9a-f]{4,16})?$")
+_NUMBER = re.compile(rb"[ \t]{0,16}(?P<doubt>\? )?0x(?P<address>[0-9a-f]{5,16})$")
+
+#   <IRQ> name... </IRQ>, up to 4.9 <IRQ> ... <EOI>, <<EOE>>, <#DF>
+_MARK = re.compile(rb"[ \t]{0,16}<{1,2}(?P<end>/?)(?P<mark>[A-Z#][A-Z_0-9]{1,20})>{1,2} {0,4}")
+_CONTEXTS = {b"IRQ": "irq", b"SOFTIRQ": "softirq", b"NMI": "nmi", b"TASK": "task", b"EOI": "task", b"EOE": "task"}
+
+#   what leads a trace in; arm says Backtrace, kmemleak backtrace, KASAN who allocated and who freed
+_TITLE = re.compile(
+    rb"[ \t]{0,8}(?:[Cc]all [Tt]race:|(?:stack )?[Bb]acktrace:|Allocated(?: by task \d[^\n]{0,60})?:"
+    rb"|Freed(?: by task \d[^\n]{0,60})?:|(?:Last|Second to last) potentially related work creation:"
+    rb"|NMI backtrace for cpu \d|CPU: \d{1,5} (?:UID|PID|Comm)|Uninit was [^\n]{1,40}:|Local variable [^\n]{1,100}:"
+    rb"|(?:read|write|read-write|assert no writes|race at unknown)[^\n]{0,40} to 0x[^\n]{0,120}:"
+    rb"|(?:allocated|freed) by task \d[^\n]{0,80}:|-> #\d|the existing dependency chain|the shortest dependencies"
+    rb"|the dependencies between|the \S{1,30}-irq-(?:un)?safe lock|\.\.\. ?(?:key|acquired) at|to a \S{1,30}-irq-unsafe"
+    rb"|(?:\d{1,4}|no) locks? held by|\{[\w-]{1,30}\} state was registered at:|Showing all locks held"
+    rb"|Last Breaking-Event-Address:|task:[^\n]{1,80}state:|Sending NMI from CPU|Preemption disabled at:"
+    rb"|(?:Task|Stack) dump |rcu: (?:RCU grace-period kthread|Stack dump)|Dumping ftrace"
+    rb"|hardirqs last|softirqs last|irq event stamp:|[^\n]{1,64}? {1,8}[RSDTtXZPIKW] (?:running task|stack:|[ 0-9a-f]{8}))"
+)
+
+
+def parse_title(text: bytes) -> str | None:
+    """The line that leads a trace in, if this is one."""
+    found = _TITLE.match(text)
+    return None if found is None else text[:200].decode(errors="backslashreplace").strip()
+
+
+class Trace(NamedTuple):
+    """What one line adds to a trace."""
+
+    frame: Frame | None
+    caller: Frame | None = None
+    """On arm: who called it; a frame of its own only where the trace ends."""
+
+
+def parse_mark(text: bytes) -> tuple[str | None, int]:
+    """The stack that x86 says the next frames are on, and where the mark ends; None if there is no mark."""
+    found = _MARK.match(text)
+    if found is None:
+        return None, 0
+    if found["end"] or found["mark"] in (b"EOI", b"EOE"):
+        return "task", found.end()
+    return _CONTEXTS.get(found["mark"], found["mark"].decode().lower()), found.end()
+
+
+def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Trace | None:
+    """The frame that a line is; None if it is none."""
+    if b"+0x" in text:
+        found = _FRAME.match(text, at)
+        if found is not None:
+            caller = None
+            if text.startswith((b" from ", b") from "), found.end()):
+                both = _FROM.match(text, at)
+                caller = None if both is None else _frame(both, context)
+            return Trace(_frame(found, context), caller)
+        found = _FROM.match(text, at)
+        if found is not None:
+            return Trace(_callee(found, context), _frame(found, context))
+        return None
+    if b"0x" not in text and b"[" not in text:
+        return None
+    found = _BARE.match(text, at) or _NUMBER.match(text, at)
+    if found is None:
+        return None
+    return Trace(
+        Frame(function=None, address=int(found["address"], 16), reliable=not found["doubt"], context=context), None
+    )
+
+
+def _frame(found: re.Match[bytes], context: str) -> Frame:
+    groups = found.groupdict()
+    address, module = groups.get("address"), groups["module"]
+    return Frame(
+        function=groups["name"].decode(),
+        offset=int(groups["offset"], 16),
+        size=int(groups["size"], 16),
+        module=None if module is None else module.decode(),
+        reliable=not groups.get("doubt") and not groups.get("unreliable"),
+        address=int(address, 16) if address is not None and "callee" not in groups else None,
+        context=context,
+    )
+
+
+def _callee(found: re.Match[bytes], context: str) -> Frame:
+    groups = found.groupdict()
+    return Frame(
+        function=groups["callee"].decode(),
+        offset=None if groups["coffset"] is None else int(groups["coffset"], 16),
+        size=None if groups["csize"] is None else int(groups["csize"], 16),
+        module=None if groups["cmodule"] is None else groups["cmodule"].decode(),
+        address=None if groups["address"] is None else int(groups["address"], 16),
+        context=context,
+    )
+
+
+# -- program counters
+
+#   a symbol behind up to two addresses, in (), {}, <> or bare
+_WHERE = rb"(?:\(?\[<?[0-9a-f]{4,16}>?\]\)? {0,2}){0,2}[({<]?" + _SYMBOL
+_PC = re.compile(
+    rb"(?:.{0,40}?\b)?(?:"
+    rb"RIP(?:: ?| !INEXACT! | (?=[0-9a-f]{2}:<))(?:(?P<selector>[0-9a-f]{2,4}):)?(?:<[0-9a-f]{8,16}> )?|"  # x86-64
+    rb"E?IP: ?(?:(?P<selector32>[0-9a-f]{4}):)?|EIP is at |"  # i386; x86 up to 4.9 in the second line of a fault
+    rb"(?:PC|pc) is at |e?pc ?: {0,3}(?:[0-9a-f]{8,16} )?|"  # arm, alpha; arm64, riscv, mips
+    rb"NIP \[[0-9a-f]{8,16}\] |"  # powerpc
+    rb"Krnl PSW : [0-9a-f]{8,16} [0-9a-f]{8,16} |"  # s390
+    rb"TPC: |IAOQ\[0\]: |ERA: {0,3}(?:[0-9a-f]{8,16} )?)"  # sparc, parisc, loongarch
+    + _WHERE
+)
+_LR = re.compile(
+    rb"(?:.{0,60}?\b)?(?:LR is at |lr ?: |ra is at |\bra ?: {0,5}(?:[0-9a-f]{8,16} )?|LR \[[0-9a-f]{8,16}\] |"
+    rb"RPC: |RP\(r2\): |I7: )" + _WHERE
+)
+_PC_CUES = (b"IP", b"pc", b"PC", b"PSW", b"IAOQ[0]", b"ERA")
+_LR_CUES = (b"lr", b"LR", b"ra", b"RP", b"I7")
+_USER_SELECTORS = frozenset((b"0033", b"0023", b"002b", b"0073", b"33", b"23"))
+
+
+def parse_pc(text: bytes) -> Frame | None:
+    """Where the processor was, if this line says so and it was in the kernel."""
+    return _position(text, _PC, _PC_CUES)
+
+
+def parse_lr(text: bytes) -> Frame | None:
+    """Where it would have returned to: arm's LR and its like."""
+    return _position(text, _LR, _LR_CUES)
+
+
+def is_user_pc(text: bytes) -> bool:
+    """Whether this line is the program counter of user space, where a system call came from."""
+    found = _USER_PC.match(text)
+    return found is not None and found[1] in _USER_SELECTORS
+
+
+_USER_PC = re.compile(rb"[ \t]{0,8}(?:RIP|EIP|IP): ([0-9a-f]{4}):")
+
+
+def _position(text: bytes, pattern: re.Pattern[bytes], cues: tuple[bytes, ...]) -> Frame | None:
+    if b"+0x" not in text or not any(cue in text for cue in cues):
+        return None
+    found = pattern.match(text)
+    if found is None:
+        return None
+    groups = found.groupdict()
+    if (groups.get("selector") or groups.get("selector32")) in _USER_SELECTORS:
+        return None
+    return _frame(found, "task")

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the reports of a log begin and end, which lines belong together, and which panic belongs to which report."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pstored.oops.headers import Header, Role, candidates, match_header
+from pstored.oops.lines import Line, from_kmsg, parse_line, split_message
+from pstored.oops.panics import Words, understand
+from pstored.parse.kmsg import KmsgLine
+
+LONGEST = 600
+"""Lines of one report that are looked at: a stall with the traces of some CPUs.  What follows is another story."""
+TRAP_WITHIN = 30
+"""Lines between a header and the line of die(): arm64 and s390 decode the fault and walk the page tables first."""
+SAME_WITHIN = 60
+"""Lines in which a second header of the same kind is of the same report, if no trace has begun."""
+CHAIN_NS = 100_000_000
+"""Reports that follow one another faster are one disaster, of which the first is the cause."""
+DYING_LINES = 400
+"""Without times: lines between an oops and the panic that it leads to."""
+
+_DIES = frozenset(
+    ("null-deref", "paging-fault", "bug-on", "unhandled-fault", "stack-overflow", "double-fault", "oops", "other", "gpf")
+)
+"""Kinds whose header is followed by a line of die()."""
+_MERGED = frozenset(("hard-lockup", "rcu-stall", "mce", "oom", "slab-corruption", "other", "workqueue-lockup", "bad-page"))
+"""Kinds of which one report has several headers."""
+_CLOSED = frozenset(("kasan-uaf", "kasan-oob", "kasan-other", "kfence", "kmsan", "kcsan", "ubsan"))
+"""Kinds whose report ends with a rule of ``=``."""
+_STALLS = frozenset(("rcu-stall", "soft-lockup", "hard-lockup", "hung-task", "workqueue-lockup", "spinlock-bug"))
+"""Kinds in whose report the traces of other CPUs stand."""
+
+_END = re.compile(rb"---\[ end (?:trace|Kernel panic)")
+_RULE = re.compile(rb"={20,}")
+#   what is printed right before a header, and belongs to it
+_PRELUDE = re.compile(
+    rb"-{4,}\[ cut here ?\]|8<--- cut here|={20,}|ODEBUG: |list_(?:add|del) corruption|usercopy: |refcount_t: |kernel tried to|"
+    rb"Kernel attempted to|unable to execute userspace|kasan: |[ ]{10,}(?:\\\|/|\"@'|/_\||\\__U_)|rust_kernel: panicked|detected buffer overflow"
+)
+PRELUDE_LINES = 6
+
+
+class View:
+    """A log's lines, each parsed when it is first asked for."""
+
+    def __init__(self, raw: Sequence[bytes] | Sequence[KmsgLine]) -> None:
+        self.raw = raw
+        self._parsed: dict[int, Line] = {}
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __getitem__(self, index: int) -> Line:
+        line = self._parsed.get(index)
+        if line is None:
+            raw = self.raw[index]
+            line = from_kmsg(raw) if isinstance(raw, KmsgLine) else parse_line(raw)
+            self._parsed[index] = line
+        return line
+
+
+@dataclass(slots=True)
+class Report:
+    """One report of a log."""
+
+    header: Header
+    first: int
+    """Of its prelude."""
+    at: int
+    """Of its header."""
+    last: int
+    """Behind its last line."""
+    line: Line
+    """The header's."""
+    words: Words | None = None
+    """Of a panic with a reason of its own."""
+    tails: list[bytes] = field(default_factory=list)
+    panicked_at: int | None = None
+    trapped: bool = False
+    """A line of die() was seen: a task was killed."""
+    principal: bool = True
+    damaged: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        """What the header says."""
+        return self.header.kind if self.words is None else self.words.kind
+
+
+def view_text(text: bytes) -> tuple[View, list[tuple[int, Header, Line]]]:
+    """The lines of a text and the headers among them; a text without any is not split into lines at all."""
+    found = candidates(text)
+    if not found:
+        return View([]), []
+    view = View(text.split(b"\n"))
+    return view, list(_headers(view, text, found))
+
+
+def view_lines(lines: Sequence[KmsgLine]) -> tuple[View, list[tuple[int, Header, Line]]]:
+    """The same of lines that are parsed already."""
+    text = b"\n".join(line.text for line in lines)
+    view = View(lines)
+    return view, list(_headers(view, text, candidates(text)))
+
+
+def _headers(view: View, text: bytes, found: list[tuple[int, bytes]]) -> Iterator[tuple[int, Header, Line]]:
+    """Index, header and message of each line that is a header."""
+    index, at = 0, 0
+    position = 0
+    while position < len(found):
+        offset = found[position][0]
+        index += text.count(b"\n", at, offset)
+        at = offset
+        end = text.find(b"\n", offset)
+        end = len(text) if end < 0 else end
+        anchors = []
+        while position < len(found) and found[position][0] < end:
+            anchors.append(found[position][1])
+            position += 1
+        line = view[index]
+        if line.foreign:
+            continue
+        header = match_header(line.text, anchors)
+        if header is None and b"[" in line.text and (inner := split_message(line, line.text.find(anchors[0]))) is not line:
+            line = inner
+            header = match_header(line.text, anchors)
+        if header is not None:
+            yield index, header, line
+
+
+def find_reports(view: View, headers: list[tuple[int, Header, Line]]) -> list[Report]:
+    """The reports of a log, in order; panics that only say that one was fatal belong to it."""
+    reports: list[Report] = []
+    for index, header, line in headers:
+        if header.role is Role.PANIC:
+            _take_panic(view, reports, index, header, line)
+        elif not _belongs(view, reports, index, header, line):
+            reports.append(Report(header, index, index, index + 1, line, trapped=header.role is Role.TRAP))
+    _set_bounds(view, reports)
+    _mark_chains(reports)
+    return reports
+
+
+def _same_writer(one: Line, other: Line) -> bool:
+    return one.caller is None or other.caller is None or one.caller == other.caller
+
+
+def _belongs(view: View, reports: list[Report], index: int, header: Header, line: Line) -> bool:
+    """Whether a header is only another line of the report before it."""
+    for report in reversed(reports[-4:]):
+        if report.panicked_at is not None and report.panicked_at == report.at:
+            return False
+        if not _same_writer(report.line, line):
+            continue
+        distance = index - report.at
+        if header.role is Role.TRAP and report.kind in _DIES and not report.trapped and distance <= TRAP_WITHIN:
+            report.trapped = True
+            return True
+        if header.kind == report.kind and header.kind in _MERGED and report.panicked_at is None:
+            if header.kind in ("oom", "other", "mce"):
+                return distance <= LONGEST
+            return distance <= SAME_WITHIN and not _has_trace(view, report.at, index)
+        return False
+    return False
+
+
+def _has_trace(view: View, first: int, last: int) -> bool:
+    return any(b"+0x" in view[i].text for i in range(first + 1, last))
+
+
+# -- panics
+
+
+def _take_panic(view: View, reports: list[Report], index: int, header: Header, line: Line) -> None:
+    words = header.groups.get("words", b"")
+    meaning = understand(words)
+    if meaning.is_tail:
+        cause = _cause(reports, meaning, index, line, words)
+        if cause is not None:
+            cause.tails.append(words)
+            cause.panicked_at = index
+            return
+    reports.append(Report(header, index, index, index + 1, line, words=meaning, panicked_at=index))
+
+
+def _cause(reports: list[Report], words: Words, index: int, line: Line, text: bytes) -> Report | None:
+    """The report a tail belongs to: of the tail's own kind where it has one; the first of an unbroken chain.
+
+    A warning is the cause only of a panic that says so.
+    """
+    fitting = [
+        r
+        for r in reports
+        if (r.kind == words.kind if words.kind != "panic" else words.warned or r.kind != "warning")
+        and not (r.words is not None)
+    ]
+    if not fitting:
+        return None
+    at = len(fitting) - 1
+    if text.startswith((b"Attempted", b"Aiee")) and not (fitting[at].trapped and _soon(fitting[at], index, line)):
+        return None
+    while at > 0 and _follows_at_once(fitting[at - 1], fitting[at]):
+        at -= 1
+    return fitting[at]
+
+
+def _soon(report: Report, index: int, line: Line) -> bool:
+    """Whether the panic came of the report: a task that dies takes its time to say why."""
+    if report.line.time_ns is None or line.time_ns is None:
+        return index - report.at <= DYING_LINES
+    return 0 <= line.time_ns - report.line.time_ns <= 20 * CHAIN_NS
+
+
+def _follows_at_once(earlier: Report, later: Report) -> bool:
+    if earlier.line.time_ns is None or later.line.time_ns is None:
+        return False
+    return later.line.time_ns - earlier.line.time_ns < CHAIN_NS
+
+
+def _mark_chains(reports: list[Report]) -> None:
+    """A report that follows another at once is no disaster of its own."""
+    for earlier, later in zip(reports, reports[1:], strict=False):
+        later.principal = not _follows_at_once(earlier, later)
+
+
+# -- bounds
+
+
+def _set_bounds(view: View, reports: list[Report]) -> None:
+    starts = [r.at for r in reports]
+    for n, report in enumerate(reports):
+        previous = reports[n - 1].at if n else -1
+        report.first = _prelude(view, report, previous)
+    for n, report in enumerate(reports):
+        limit = min(len(view), report.at + LONGEST)
+        following = next(
+            (r for r in reports[n + 1 : n + 9] if r.at < limit and _same_writer(r.line, report.line)), None
+        )
+        if following is not None:
+            limit = following.first
+            if report.line.caller is None and following.at - report.at < 5 and following.kind != "panic":
+                report.damaged.append("another report begins within it")
+        elif len(reports) > n + 9:
+            limit = min(limit, starts[n + 9])
+        report.last = _end(view, report, limit)
+
+
+def _prelude(view: View, report: Report, previous: int) -> int:
+    first = report.at
+    while first - 1 > previous and report.at - first < PRELUDE_LINES:
+        line = view[first - 1]
+        if not _PRELUDE.match(line.text) or not _same_writer(line, report.line):
+            break
+        first -= 1
+    return first
+
+
+def _end(view: View, report: Report, limit: int) -> int:
+    """Behind the report's last line: at its end mark, else where it must have ended."""
+    closed = report.kind in _CLOSED
+    for i in range(report.at + 1, limit):
+        text = view[i].text
+        if text[:1] == b"-" and _END.match(text) and _same_writer(view[i], report.line):
+            return i + 1
+        if closed and text[:1] == b"=" and _RULE.match(text) and _same_writer(view[i], report.line):
+            return i + 1
+    return max(limit, report.at + 1)
+
+
+def lines_of(view: View, report: Report) -> Iterator[Line]:
+    """The lines of a report; those of other tasks and CPUs are left out where the log tells them apart."""
+    caller = report.line.caller
+    stalls = report.kind in _STALLS
+    yield report.line
+    others = False
+    for i in range(report.at + 1, report.last):
+        line = view[i]
+        if line.foreign:
+            continue
+        if caller is not None and line.caller != caller:
+            others = others or (stalls and b"Sending NMI" in line.text)
+            if line.caller is None or not (stalls and line.caller.startswith("C")):
+                continue
+        yield line
+
+
+def index_of(starts: list[int], line: int) -> int:
+    """The report that a line stands in or before."""
+    return bisect_left(starts, line)
