@@ -34,7 +34,7 @@ def analyze(text: bytes) -> list[Event]:
 
 def principal(events: Sequence[Event]) -> Event | None:
     """What the log is about: the first report of those that ended the boot; else the first of all."""
-    return next((e for e in events if e.severity is Severity.PANIC and e.tails), None) or next(iter(events), None)
+    return next(iter(events), None)
 
 
 def find_event(lines: Sequence[KmsgLine]) -> Event | None:

@@ -10,53 +10,17 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pstored.oops.helpers import ALWAYS, Helper, bare, is_helper
+from pstored.oops.helpers import ALWAYS, Helper, is_helper
 from pstored.oops.model import Frame
-
-# -- names
-
-_SYSCALL = re.compile(
-    r"(?:__(?:x64|ia32|arm64|arm|s390x?|riscv|powerpc|se|do|loongarch)_)?"
-    r"(?:(?:__)?(?:se_|do_)?(?:compat_)?sys_|compat_SyS_|compat_SYSC_|SyS_|SYSC_|__se_sys_|__do_sys_|ksys_)"
-)
-_LEGACY = re.compile(r"_?_ZN")
-_RUST = re.compile(r"_R[A-Z]")
-_DIGITS = re.compile(r"[0-9]{1,4}")
-
-
-def readable(name: str) -> str:
-    """A symbol as its source has it: no compiler suffix, a mangled rust name as its last part."""
-    if _RUST.match(name) or _LEGACY.match(name):
-        return _last_identifier(name) or name
-    return bare(name)
-
-
-def _last_identifier(name: str) -> str | None:
-    """The last ``<length>name`` of a mangled symbol: the function itself (RFC 2603; before it, ``_ZN...17h<hash>E``)."""
-    words = []
-    at = 2
-    while (found := _DIGITS.search(name, at)) is not None:
-        length = int(found[0])
-        start = found.end() + (name[found.end() : found.end() + 1] == "_")
-        word = name[start : start + length]
-        if 0 < length == len(word) and word.isidentifier():
-            words.append(word)
-            at = start + length
-        else:
-            at = found.end()
-    if words and re.fullmatch(r"h[0-9a-f]{16}", words[-1]):
-        words.pop()
-    return words[-1] if words else None
-
 
 # -- what is skipped, by kind
 
 _EXTRA: dict[str, frozenset[Helper]] = {
-    "sleeping-in-atomic": frozenset((Helper.SLEEP,)),
+    "sleeping-in-atomic": frozenset((Helper.SLEEP, Helper.ALLOCATOR, Helper.PAGES)),
     "preempt-debug": frozenset((Helper.SLEEP,)),
-    "memleak": frozenset((Helper.ALLOCATOR,)),
-    "bad-page": frozenset((Helper.ALLOCATOR,)),
-    "slab-corruption": frozenset((Helper.ALLOCATOR,)),
+    "memleak": frozenset((Helper.ALLOCATOR, Helper.PAGES, Helper.ALLOCATES)),
+    "bad-page": frozenset((Helper.ALLOCATOR, Helper.PAGES)),
+    "slab-corruption": frozenset((Helper.ALLOCATOR, Helper.PAGES)),
     "stack-overflow": frozenset(),
 }
 
@@ -86,22 +50,24 @@ _ANCHORS = re.compile(
     r"|x64_sys_call|ia32_sys_call|sysc_|handle_sys|ret_from_syscall|linux_sparc_syscall|syscall_exit$|system_call_exception"
     # kernel/workqueue.c, kernel/kthread.c, kernel/softirq.c, kernel/time/timer.c
     r"|process_one_work|worker_thread|kthread$|kthreadd|ret_from_fork|ret_from_kernel_thread|smpboot_thread_fn"
-    r"|(?:__)?do_softirq|handle_softirqs|run_ksoftirqd|call_timer_fn|(?:__)?run_timers|expire_timers|run_timer_softirq|tasklet_action"
+    r"|(?:__)?do_softirq|handle_softirqs|run_ksoftirqd|call_timer_fn|hrtimer_run_softirq|(?:__)?run_timers|expire_timers|run_timer_softirq|tasklet_action"
     r"|__napi_poll|net_rx_action|(?:__)?netif_receive_skb|rcu_do_batch|irq_exit"
     r"|start_secondary|cpu_startup_entry|start_kernel|secondary_startup_64|rest_init|do_initcalls?$|do_one_initcall|kernel_init"
     # fs/read_write.c, fs/ioctl.c, fs/open.c, fs/file_table.c, mm/mmap.c
-    r"|(?:__)?vfs_(?:write|read|ioctl|open|iter_read|iter_write|fsync|fallocate|statfs|mkdir|rmdir|unlink|rename|mount)|do_iter_|new_sync_(?:read|write)"
+    r"|(?:__)?vfs_(?:write|read|ioctl|open|iter_read|iter_write)|do_iter_|new_sync_(?:read|write)"
     r"|call_(?:read|write)_iter|call_mmap|mmap_region|do_mmap|do_dentry_open|do_filp_open|blkdev_driver_ioctl|blkdev_ioctl"
     r"|do_vfs_ioctl|__fput|task_work_run|exit_to_usermode|exit_to_user_mode|do_exit$|do_group_exit"
     # net/socket.c, net/netlink
     r"|sock_(?:sendmsg|recvmsg|release|mmap|do_ioctl|ioctl|common_setsockopt|write_iter|read_iter|close)|__sock_(?:sendmsg|release)"
     r"|compat_sock_ioctl|kernel_(?:setsockopt|listen|accept|connect)|__sys_(?:setsockopt|listen|accept)|sk_common_release"
-    r"|____?sys_(?:sendmsg|recvmsg)|nfnetlink_rcv_msg|rtnetlink_rcv"
-    r"|(?:__x64_sys_|__do_sys_|__se_sys_|__sys_|___sys_|sys_|SyS_|SYSC_|compat_S\w{2,3}_)(?:socketpair|connect|ioctl)"
-    # mm/memory.c, arch/*/mm/fault.c
-    r"|__do_fault|handle_mm_fault|do_page_fault|page_fault$|exc_page_fault|asm_exc_page_fault|do_user_addr_fault"
+    r"|nfnetlink_rcv_msg|rtnetlink_rcv"
+    r"|(?:__x64_sys_|__ia32_compat_sys_|__do_sys_|__se_sys_|__sys_|___sys_|sys_|SyS_|SYSC_|compat_S\w{2,3}_)(?:socketpair|connect|ioctl)"
+    # mm/memory.c
+    r"|__do_fault"
     ")"
 )
+#   A page fault of user space is an entry, too; one within a system call is not.  mm/memory.c, arch/*/mm/fault.c
+_FAULTS = re.compile(r"handle_mm_fault|do_page_fault|page_fault$|exc_page_fault|asm_exc_page_fault|do_user_addr_fault")
 #   Waiting for the other CPUs: what counts is that they do not answer.  kernel/smp.c
 _CROSS_CALL = re.compile(r"smp_call_function|smp_call_on_cpu|on_each_cpu_cond_mask$|csd_lock_wait")
 #   Where an interrupt came in: what is inside is the tick that noticed.
@@ -114,47 +80,49 @@ _INTERRUPT = re.compile(
 )
 
 
+#   They stand between the entry and what was queued.
+_PLUMBING = frozenset(("__hrtimer_run_queues", "tasklet_action_common", "__run_hrtimer"))
+
+
 def behind_interrupt(frames: Sequence[Frame]) -> Sequence[Frame]:
-    """The frames of what an interrupt interrupted; all if there was none."""
-    at = 0
+    """The frames of what an interrupt interrupted, if the trace begins in its handler; all if there was none."""
+    inside = False
     for n, frame in enumerate(frames):
-        if frame.function is not None and _INTERRUPT.match(frame.function):
-            at = n + 1
-    if at:
-        return frames[at:]
+        if frame.function is None:
+            continue
+        if _INTERRUPT.match(frame.function):
+            inside = True
+        elif inside:
+            return frames[n:]
     outside = [n for n, frame in enumerate(frames) if frame.context in ("irq", "nmi")]
     return frames[outside[-1] + 1 :] if outside else frames
 
 
 def inside_entry(frames: Sequence[Frame]) -> Frame | None:
     """The frame just inside the system call, work item or softirq; None if none of them is in the trace."""
+    return _inside(frames, _ANCHORS) or _inside(frames, _FAULTS)
+
+
+def _inside(frames: Sequence[Frame], anchors: re.Pattern[str]) -> Frame | None:
     inner: Frame | None = None
     for frame in frames:
         if frame.function is None:
             continue
         if _CROSS_CALL.match(frame.function):
             return frame
-        if inner is not None and _ANCHORS.match(frame.function):
+        if anchors.match(frame.function) is None:
+            inner = inner if frame.function in _PLUMBING else frame
+        elif inner is not None:
             return inner
-        if _ANCHORS.match(frame.function) is None:
-            inner = frame
-        else:
-            inner = inner or None
     return None
-
-
-def strip_syscall(name: str) -> str:
-    """``mount`` of ``__x64_sys_mount``: the call's name, the same on every architecture and build."""
-    short = _SYSCALL.sub("", name, count=1)
-    return short if short and short != name else name
 
 
 # -- tasks that hang
 
 _WAITS = re.compile(
-    r".*(?:sched|_lock|_slowlock|down|completion|kthread|wait|synchronize|context_switch|__switch_to|cancel_delayed_work)"
+    r"do_read_cache_(?:page|folio)|.*(?:sched|_lock|_slowlock|down|completion|kthread|wait|synchronize|context_switch|__switch_to|cancel_delayed_work)"
 )
-_BARRIERS = re.compile(r"rtnl_lock|rtnl_net_lock|synchronize_(?:rcu|srcu|net|sched|irq)|flush_work|rcu_barrier")
+_BARRIERS = re.compile(r"rtnl_lock|rtnl_net_lock|synchronize_(?:rcu|srcu|net|sched|irq)")
 
 
 def hang(frames: Sequence[Frame]) -> Frame | None:
@@ -163,7 +131,9 @@ def hang(frames: Sequence[Frame]) -> Frame | None:
         if frame.function is not None and frame.reliable and _BARRIERS.match(frame.function.lstrip("_")):
             return frame
     for frame in frames:
-        if frame.function is not None and frame.reliable and not _WAITS.match(frame.function):
+        if frame.function is None or not frame.reliable or _WAITS.match(frame.function):
+            continue
+        if not is_helper(frame.function, ALWAYS | {Helper.RCU}):
             return frame
     return None
 

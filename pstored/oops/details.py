@@ -25,7 +25,7 @@ MOST_FRAMES = 2000
 _ASIDE = re.compile(
     r"Allocated|Freed|allocated by|freed by|Last potentially|Second to last|Uninit|Local variable|-> #|the existing|the shortest"
     r"|the dependencies|the \S+-irq-|\.\.\.|to a |\d+ locks? held|no locks held|\{|Showing all|Last Breaking|Preemption disabled"
-    r"|rcu: RCU grace-period|hardirqs|softirqs|irq event"
+    r"|(?:rcu: )?RCU grace-period|rcu_\w+ {2,}[A-Z] |.* at:$|hardirqs|softirqs|irq event"
 )
 #   "... at: [<c0..>] lock_sock+0x1/0x2", kernel/locking/lockdep.c, print_lock()
 _LOCK_AT = re.compile(rb"[^\n]{0,400}?\bat:(?: \[<[0-9a-f]{4,16}>\]){0,2} {0,2}\.?([A-Za-z_$][\w$.]{0,511})\+0x")
@@ -40,6 +40,8 @@ class Trace:
     frames: list[Frame] = field(default_factory=list)
     pc: Frame | None = None
     """Where the processor was that the trace is of."""
+    inner: Frame | None = None
+    """The same, printed within the trace: of the code that an interrupt or exception interrupted."""
     user: bool = False
     """It was in user space."""
     cpu: int | None = None
@@ -88,6 +90,14 @@ class Details:
         """The first program counter in the kernel."""
         return next((t.pc for t in self.traces if t.pc is not None), None)
 
+    def any_pc(self) -> Frame | None:
+        """The same, even from within a trace."""
+        return self.pc() or next((t.inner for t in self.traces if t.inner is not None), None)
+
+    def has_trace(self) -> bool:
+        """Whether it says where anything was."""
+        return any(trace.frames or trace.pc is not None for trace in self.traces)
+
     def stacks(self) -> tuple[Stack, ...]:
         """All traces that have frames."""
         return tuple(Stack(title=t.title, frames=tuple(t.frames)) for t in self.traces if t.frames)
@@ -122,6 +132,8 @@ class _Reader:
         if step is None:
             self._flush()
             return False
+        if self.trace.title.endswith(" at:") and self.found.lock is None:
+            self.found.lock = step.frame.function
         self.frames += 1
         if self.frames <= MOST_FRAMES:
             self.trace.frames.append(step.frame)
@@ -143,6 +155,7 @@ class _Reader:
                 # behind </IRQ> or an exception: where the interrupted code was
                 self.context = "task"
                 self.trace.frames.append(pc)
+                self.trace.inner = self.trace.inner or pc
         lr = parse_lr(text)
         if lr is not None and self.found.lr is None:
             self.found.lr = lr
@@ -151,6 +164,8 @@ class _Reader:
     def _begin(self, title: str) -> None:
         self._flush()
         self.context = "task"
+        if not self.trace.frames and self.trace.title.endswith("grace-period kthread stack dump:"):
+            return  # its "task:" line, or "Call Trace:"
         if not self.trace.frames and not self.trace.aside and not _ASIDE.match(title):
             # registers, then "Call Trace:": one trace
             self.trace.title = title

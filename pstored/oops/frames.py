@@ -46,8 +46,8 @@ _TITLE = re.compile(
     rb"|the dependencies between|the \S{1,30}-irq-(?:un)?safe lock|\.\.\. ?(?:key|acquired) at|to a \S{1,30}-irq-unsafe"
     rb"|(?:\d{1,4}|no) locks? held by|\{[\w-]{1,30}\} state was registered at:|Showing all locks held"
     rb"|Last Breaking-Event-Address:|task:[^\n]{1,80}state:|Sending NMI from CPU|Preemption disabled at:"
-    rb"|(?:Task|Stack) dump |rcu: (?:RCU grace-period kthread|Stack dump)|Dumping ftrace"
-    rb"|hardirqs last|softirqs last|irq event stamp:|[^\n]{1,64}? {1,8}[RSDTtXZPIKW] (?:running task|stack:|[ 0-9a-f]{8}))"
+    rb"|(?:Task|Stack) dump |(?:rcu: )?(?:RCU grace-period kthread|Stack dump)|Dumping ftrace"
+    rb"|[^\n]{1,80} release lock \([^\n]{1,120}\) at:$|hardirqs last|softirqs last|irq event stamp:|[^\n]{1,64}? {1,8}[RSDTtXZPIKW] (?:running task|stack:|[ 0-9a-f]{8}))"
 )
 
 
@@ -133,14 +133,14 @@ _PC = re.compile(
     rb"(?:.{0,40}?\b)?(?:"
     rb"RIP(?:: ?| !INEXACT! | (?=[0-9a-f]{2}:<))(?:(?P<selector>[0-9a-f]{2,4}):)?(?:<[0-9a-f]{8,16}> )?|"  # x86-64
     rb"E?IP: ?(?:(?P<selector32>[0-9a-f]{4}):)?|EIP is at |"  # i386; x86 up to 4.9 in the second line of a fault
-    rb"(?:PC|pc) is at |e?pc ?: {0,3}(?:[0-9a-f]{8,16} )?|"  # arm, alpha; arm64, riscv, mips
+    rb"(?:PC|pc) is at |e?pc {0,3}: {0,3}(?:[0-9a-f]{8,16} )?|"  # arm, alpha; arm64, riscv, mips
     rb"NIP \[[0-9a-f]{8,16}\] |"  # powerpc
     rb"Krnl PSW : [0-9a-f]{8,16} [0-9a-f]{8,16} |"  # s390
     rb"TPC: |IAOQ\[0\]: |ERA: {0,3}(?:[0-9a-f]{8,16} )?)"  # sparc, parisc, loongarch
     + _WHERE
 )
 _LR = re.compile(
-    rb"(?:.{0,60}?\b)?(?:LR is at |lr ?: |ra is at |\bra ?: {0,5}(?:[0-9a-f]{8,16} )?|LR \[[0-9a-f]{8,16}\] |"
+    rb"(?:.{0,60}?\b)?(?:LR is at |lr ?: |ra is at |\bra {0,4}: {0,5}(?:[0-9a-f]{8,16} )?|LR \[[0-9a-f]{8,16}\] |"
     rb"RPC: |RP\(r2\): |I7: )" + _WHERE
 )
 _PC_CUES = (b"IP", b"pc", b"PC", b"PSW", b"IAOQ[0]", b"ERA")
@@ -167,11 +167,15 @@ def is_user_pc(text: bytes) -> bool:
 _USER_PC = re.compile(rb"[ \t]{0,8}(?:RIP|EIP|IP): ([0-9a-f]{4}):")
 
 
+_LABEL = re.compile(rb"LC\d{1,6}$")
+"""A constant's label: no function, the processor jumped into data."""
+
+
 def _position(text: bytes, pattern: re.Pattern[bytes], cues: tuple[bytes, ...]) -> Frame | None:
     if b"+0x" not in text or not any(cue in text for cue in cues):
         return None
     found = pattern.match(text)
-    if found is None:
+    if found is None or _LABEL.match(found["name"]):
         return None
     groups = found.groupdict()
     if (groups.get("selector") or groups.get("selector32")) in _USER_SELECTORS:

@@ -82,7 +82,7 @@ RULES: tuple[Rule, ...] = (
     Rule(b"Unable to", "unhandled-fault", rb"Unable to handle kernel unaligned access", "arch/riscv/kernel/traps_misaligned.c"),
     Rule(b"Unable to", "paging-fault", _SLOT + rb"Unable to handle (?:kernel )?(?:[a-z-]{1,20} ){1,9}(?:for (?:data|instruction) )?(?:at |in )?(?:virtual )?(?:user )?(?:address )?" + _AT, "arch/*/mm/fault.c"),
     Rule(b"Unable to", "paging-fault", _SLOT + rb"Unable to handle kernel (?:paging request|pointer dereference|access|instruction fetch|data|write|read|execution|execute)", "arch/*/mm/fault.c"),
-    Rule(b"Fault in ", "paging-fault", rb"Fault in \S+ space mode while using kernel ASCE", "arch/s390/mm/fault.c"),
+    Rule(b"Fault in ", "paging-fault", rb"Fault in \S+ space mode while using kernel ASCE", "arch/s390/mm/fault.c", _T),
     Rule(b"Unhandled", "unhandled-fault", rb"Unhandled (?:fault|prefetch abort): [^\n]{1,80}? at " + _AT, "arch/arm/mm/fault.c"),
     Rule(b"Unhandled", "unhandled-fault", rb"Unhandled (?:fault|prefetch abort): ", "arch/arm/mm/fault.c"),
     Rule(b"Unhandled", "unhandled-fault", rb"Unhandled kernel unaligned access", "arch/mips/kernel/unaligned.c", _T),
@@ -103,9 +103,9 @@ RULES: tuple[Rule, ...] = (
     # -- traps: die() and its like
     Rule(b"PANIC: ", "double-fault", rb"(?:traps: )?PANIC: double fault", "arch/x86/kernel/traps.c", _T),
     Rule(b"[#", "double-fault", rb"(?:traps: )?(?:Oops: )?double fault", "arch/x86/kernel/traps.c", _T),
-    Rule(b"rotection fault", "gpf", rb"(?:traps: )?(?:Oops: )?general protection(?: fault| handler)?[:,](?:[^\n]{0,60} address 0x(?P<address>[0-9a-f]{1,16}))?", "arch/x86/kernel/traps.c", _T),
+    Rule(b"rotection fault", "gpf", rb"(?:traps: )?(?:Oops: )?(?:segment-related )?general protection fault(?:[^\n]{0,60} address 0x(?P<address>[0-9a-f]{1,16}))?", "arch/x86/kernel/traps.c", _T),
     Rule(b"[#", "gpf", rb"(?:Oops: )?stack segment: [0-9a-f]{4} ", "arch/x86/kernel/traps.c", _T),
-    Rule(b"[#", "divide-error", rb"(?:Oops: )?(?:divide error|(?:fixpoint|decimal) divide exception): ", "arch/x86/kernel/traps.c, arch/s390/kernel/traps.c", _T),
+    Rule(b"[#", "divide-error", rb"(?:Oops: )?(?:divide[ _]error|(?:fixpoint|decimal) divide exception): ", "arch/x86/kernel/traps.c, arch/s390/kernel/traps.c", _T),
     Rule(b"[#", "invalid-opcode", rb"(?:Oops: )?invalid opcode: ", "arch/x86/kernel/traps.c", _T),
     Rule(b"[#", "invalid-opcode", rb"illegal op(?:eration|code): [0-9a-f]{4} ", "arch/s390/kernel/traps.c", _T),
     Rule(b"Oops", "invalid-opcode", rb"(?:Internal error: )?Oops - (?:undefined|illegal) instruction", "arch/arm/kernel/traps.c, arch/riscv/kernel/traps.c", _T),
@@ -129,7 +129,7 @@ RULES: tuple[Rule, ...] = (
     Rule(b"WARNING: ", "warning", rb"WARNING: (?:at ?)?\S{1,300}:\d{1,7} (?:at )?" + _ANY_FN + rb"(?:\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}(?: \[[^\]]{1,80}\])?, CPU#(?P<cpu>\d{1,5}): (?P<comm>.{1,64})/(?P<pid>\d{1,10}))?", "kernel/panic.c, before and since"),
     Rule(b"WARNING: ", "warning", rb"WARNING: at ?\S{1,300}:\d{1,7}", "kernel/panic.c, before 3.11, other architectures"),
     Rule(b"WARNING: ", "warning", rb"WARNING: kernel stack (?:regs|frame pointer) ", "arch/x86/kernel/unwind_frame.c"),
-    Rule(b"WARNING: ", "warning", rb"WARNING: [^\n]{1,200} at (?:kernel/)?[\w./-]{1,200}:\d{1,7}[ /]" + _ANY_FN, "kernel/panic.c"),
+    Rule(b"WARNING: ", "warning", rb"WARNING: \[[^\n]{1,200}?\] \S{1,300}:\d{1,7} at " + _ANY_FN + rb"(?:\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}(?: \[[^\]]{1,80}\])?, CPU#(?P<cpu>\d{1,5}): (?P<comm>.{1,64})/(?P<pid>\d{1,10}))?", "kernel/panic.c, since 6.18 with the condition"),
     Rule(b"Bad", "warning", rb"Badness (?:at|in) ", "arch/powerpc/kernel/traps.c, lib/bug.c"),
     Rule(b"BUG", "warning", rb"BUG: warning at \S{1,300}:\d{1,7}/" + _ANY_FN, "include/asm-generic/bug.h, 2.6.17 to 2.6.19"),
     # -- locks
@@ -167,6 +167,7 @@ RULES: tuple[Rule, ...] = (
     # -- others
     Rule(b"unregister_netdevice", "other", rb"unregister_netdevice: waiting for \S{1,32} to become free", "net/core/dev.c"),
     Rule(b"BUG", "other", rb"BUG: Dentry \S{1,80} {1,2}still in use", "fs/dcache.c"),
+    Rule(b"BUG", "other", rb"(?:ALSA )?[\w/.-]{1,100}\.c:\d{1,6}: BUG", "sound/core/misc.c"),
     Rule(b"CFI failure", "other", rb"CFI failure (?:at " + _ANY_FN + rb")?", "kernel/cfi.c"),
     Rule(b"Kernel ", "panic", rb"Kernel panic - not syncing(?:: ?(?P<words>[^\n]{0,400}))?", "kernel/panic.c", Role.PANIC),
     Rule(b"Kernel ", "panic", rb"Kernel panic: (?P<words>[^\n]{0,400})", "kernel/panic.c, 2.4", Role.PANIC),

@@ -40,12 +40,12 @@ _PREFIX = re.compile(
     rb"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}\] ?"
     rb"|[0-9]{1,5},[0-9]{1,20},[0-9]{1,20},[^;\n]{1,80};)?"
     rb"(?:<(?P<priority>[0-9]{1,5})> {0,4})?"
-    rb"(?:\[ {0,12}(?P<seconds>[0-9]{1,10})\.(?P<micros>[0-9]{6})\]"
-    rb"(?:\[ {0,5}(?P<caller>[TC][0-9]{1,10})\])? ?"
+    rb"(?:\[ {0,12}(?P<seconds>[0-9]{1,12})\.(?P<micros>[0-9]{6}) ?\]"
+    rb"(?:\[ {0,5}(?P<caller>[TC][0-9]{1,10}) ?\])? ?"
     rb"(?:[^ :]{1,64} kernel: )?"
     rb"(?:[0-9]{3}: |c[0-9]{1,2} (?:[0-9]{1,6} )?)?)?"
 )
-_INNER = re.compile(rb"\[ {0,4}([0-9]{1,10})\.([0-9]{6})\](?:\[ {0,5}([TC][0-9]{1,10})\])? ?")
+_INNER = re.compile(rb"\[ {0,4}([0-9]{1,12})\.([0-9]{6})\](?:\[ {0,5}([TC][0-9]{1,10})\])? ?")
 
 
 def parse_line(raw: bytes) -> Line:
@@ -73,6 +73,16 @@ def split_message(line: Line, at: int) -> Line:
         return line
     last = before[-1]
     return _made(last, line.text[last.end() :])
+
+
+def split_joined(line: Line) -> list[Line]:
+    """The messages of a line that damage joined from several: mail and serial captures lose newlines."""
+    cuts = list(_INNER.finditer(line.text)) if b"] " in line.text else []
+    if not cuts:
+        return [line]
+    ends = [found.start() for found in cuts[1:]] + [len(line.text)]
+    pieces = [line._replace(text=line.text[: cuts[0].start()])]
+    return pieces + [_made(found, line.text[found.end() : end]) for found, end in zip(cuts, ends, strict=True)]
 
 
 def _inner(text: bytes) -> Line | None:

@@ -2,17 +2,16 @@
 """Where the reports of a log begin and end, which lines belong together, and which panic belongs to which report."""
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pstored.oops.headers import Header, Role, candidates, match_header
-from pstored.oops.lines import Line, from_kmsg, parse_line, split_message
+from pstored.oops.lines import Line, from_kmsg, parse_line, split_joined, split_message
 from pstored.oops.panics import Words, understand
 from pstored.parse.kmsg import KmsgLine
 
-LONGEST = 600
-"""Lines of one report that are looked at: a stall with the traces of some CPUs.  What follows is another story."""
+LONGEST = 1000
+"""Lines of one report that are looked at: a stall with the traces of some CPUs, a stack that has overflown."""
 TRAP_WITHIN = 30
 """Lines between a header and the line of die(): arm64 and s390 decode the fault and walk the page tables first."""
 SAME_WITHIN = 60
@@ -22,11 +21,14 @@ CHAIN_NS = 100_000_000
 DYING_LINES = 400
 """Without times: lines between an oops and the panic that it leads to."""
 
+CUT_WITHIN = 12
+"""A report has printed no trace yet when another begins so few lines behind its header."""
+
 _DIES = frozenset(
     ("null-deref", "paging-fault", "bug-on", "unhandled-fault", "stack-overflow", "double-fault", "oops", "other", "gpf")
 )
 """Kinds whose header is followed by a line of die()."""
-_MERGED = frozenset(("hard-lockup", "rcu-stall", "mce", "oom", "slab-corruption", "other", "workqueue-lockup", "bad-page"))
+_MERGED = frozenset(("hard-lockup", "rcu-stall", "mce", "oom", "slab-corruption", "other", "workqueue-lockup", "bad-page", "memleak"))
 """Kinds of which one report has several headers."""
 _CLOSED = frozenset(("kasan-uaf", "kasan-oob", "kasan-other", "kfence", "kmsan", "kcsan", "ubsan"))
 """Kinds whose report ends with a rule of ``=``."""
@@ -82,6 +84,10 @@ class Report:
     trapped: bool = False
     """A line of die() was seen: a task was killed."""
     principal: bool = True
+    reach: int = 0
+    """Where the report that cut this one short ends: its trace is of the same task at almost the same place."""
+    headless: bool = False
+    """A panic that belongs to a report whose first line is missing: what stands before it is what is left of that."""
     damaged: list[str] = field(default_factory=list)
 
     @property
@@ -156,9 +162,10 @@ def _belongs(view: View, reports: list[Report], index: int, header: Header, line
         if not _same_writer(report.line, line):
             continue
         distance = index - report.at
-        if header.role is Role.TRAP and report.kind in _DIES and not report.trapped and distance <= TRAP_WITHIN:
-            report.trapped = True
-            return True
+        if header.role is Role.TRAP and report.kind in _DIES and distance <= TRAP_WITHIN:
+            if not report.trapped or not _has_trace(view, report.at, index):
+                report.trapped = True
+                return True
         if header.kind == report.kind and header.kind in _MERGED and report.panicked_at is None:
             if header.kind in ("oom", "other", "mce"):
                 return distance <= LONGEST
@@ -183,7 +190,11 @@ def _take_panic(view: View, reports: list[Report], index: int, header: Header, l
             cause.tails.append(words)
             cause.panicked_at = index
             return
-    reports.append(Report(header, index, index, index + 1, line, words=meaning, panicked_at=index))
+    report = Report(header, index, index, index + 1, line, words=meaning, panicked_at=index)
+    if meaning.is_tail:
+        report.headless = True
+        report.damaged.append("the report that it belongs to is not in the log, or has lost its beginning")
+    reports.append(report)
 
 
 def _cause(reports: list[Report], words: Words, index: int, line: Line, text: bytes) -> Report | None:
@@ -231,21 +242,27 @@ def _mark_chains(reports: list[Report]) -> None:
 
 def _set_bounds(view: View, reports: list[Report]) -> None:
     starts = [r.at for r in reports]
+    cut: list[tuple[Report, Report]] = []
     for n, report in enumerate(reports):
         previous = reports[n - 1].at if n else -1
         report.first = _prelude(view, report, previous)
     for n, report in enumerate(reports):
+        if report.headless:
+            report.first = max(reports[n - 1].at + 1 if n else 0, report.at - DYING_LINES)
         limit = min(len(view), report.at + LONGEST)
         following = next(
             (r for r in reports[n + 1 : n + 9] if r.at < limit and _same_writer(r.line, report.line)), None
         )
         if following is not None:
             limit = following.first
-            if report.line.caller is None and following.at - report.at < 5 and following.kind != "panic":
+            if following.at - report.at < CUT_WITHIN and following.kind != "panic":
                 report.damaged.append("another report begins within it")
+                cut.append((report, following))
         elif len(reports) > n + 9:
             limit = min(limit, starts[n + 9])
         report.last = _end(view, report, limit)
+    for report, following in cut:
+        report.reach = following.last
 
 
 def _prelude(view: View, report: Report, previous: int) -> int:
@@ -264,29 +281,31 @@ def _end(view: View, report: Report, limit: int) -> int:
     for i in range(report.at + 1, limit):
         text = view[i].text
         if text[:1] == b"-" and _END.match(text) and _same_writer(view[i], report.line):
-            return i + 1
+            summary = i + 1 < limit and view[i + 1].text.startswith(b"RIP: ")  # x86: once more, what dies first
+            return i + 2 if summary else i + 1
         if closed and text[:1] == b"=" and _RULE.match(text) and _same_writer(view[i], report.line):
             return i + 1
     return max(limit, report.at + 1)
 
 
-def lines_of(view: View, report: Report) -> Iterator[Line]:
-    """The lines of a report; those of other tasks and CPUs are left out where the log tells them apart."""
+def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[Line]:
+    """The lines of a report; those of other tasks and CPUs are left out where the log tells them apart.
+
+    Args:
+        view: the log.
+        report: the report.
+        reach: go on into the report that cut this one short.
+    """
     caller = report.line.caller
     stalls = report.kind in _STALLS
+    if report.headless:
+        yield from (line for i in range(report.first, report.at) if _same_writer(line := view[i], report.line))
     yield report.line
-    others = False
-    for i in range(report.at + 1, report.last):
+    for i in range(report.at + 1, max(report.last, report.reach) if reach else report.last):
         line = view[i]
         if line.foreign:
             continue
         if caller is not None and line.caller != caller:
-            others = others or (stalls and b"Sending NMI" in line.text)
             if line.caller is None or not (stalls and line.caller.startswith("C")):
                 continue
-        yield line
-
-
-def index_of(starts: list[int], line: int) -> int:
-    """The report that a line stands in or before."""
-    return bisect_left(starts, line)
+        yield from split_joined(line)
