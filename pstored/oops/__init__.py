@@ -47,7 +47,8 @@ def find_event(lines: Sequence[KmsgLine]) -> Event | None:
 
 
 def find_events(lines: Sequence[KmsgLine]) -> list[Event]:
-    """All crashes that the log tells of, in order; a panic that only says "fatal" is one with the report before it."""
+    """All crashes that the log tells of, in order; a panic that only says "fatal" is one with "
+    "the report before it."""
     view, headers = view_lines(lines)
     reports = find_reports(view, headers)
     fatal = [r for r in reports if r.panicked_at is not None]

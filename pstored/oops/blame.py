@@ -10,136 +10,211 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from pstored.oops import signature
+from pstored.oops.details import Details, Trace
+from pstored.oops.entries import behind_interrupt, inside_entry, waiting_in
 from pstored.oops.helpers import ALWAYS, Helper, is_helper
 from pstored.oops.model import Frame
+from pstored.oops.names import readable, strip_syscall
+from pstored.oops.reports import Report
 
-# -- what is skipped, by kind
-
-_EXTRA: dict[str, frozenset[Helper]] = {
-    "sleeping-in-atomic": frozenset((Helper.SLEEP, Helper.ALLOCATOR, Helper.PAGES)),
+_Groups = frozenset[Helper]
+_ALLOCATORS: _Groups = frozenset((Helper.ALLOCATOR, Helper.PAGES))
+_EXTRA: dict[str, _Groups] = {
+    "sleeping-in-atomic": _ALLOCATORS | {Helper.SLEEP},
     "preempt-debug": frozenset((Helper.SLEEP,)),
-    "memleak": frozenset((Helper.ALLOCATOR, Helper.PAGES, Helper.ALLOCATES)),
-    "bad-page": frozenset((Helper.ALLOCATOR, Helper.PAGES)),
-    "slab-corruption": frozenset((Helper.ALLOCATOR, Helper.PAGES)),
-    "stack-overflow": frozenset(),
+    "memleak": _ALLOCATORS | {Helper.ALLOCATES},
+    "bad-page": _ALLOCATORS,
+    "slab-corruption": _ALLOCATORS,
+    "hung-task": frozenset((Helper.SLEEP,)),
+    "rcu-stall": frozenset((Helper.SLEEP,)),
+    "soft-lockup": frozenset((Helper.SLEEP,)),
 }
+"""What is skipped, by kind, besides what always is."""
+_NAMELESS = frozenset(("sysrq", "oom", "workqueue-lockup"))
+"""Kinds of which no function is the cause."""
+_FROM_INSIDE = frozenset(("sleeping-in-atomic", "preempt-debug", "memleak", "ubsan", "bad-page", "spinlock-bug"))
+"""Kinds that code reports of itself: a program counter, if there is one, is an interrupt's."""
 
-
-def skipped(kind: str, *more: Helper) -> frozenset[Helper]:
-    """The groups of helpers that are not to blame in a report of a kind."""
-    return ALWAYS | _EXTRA.get(kind, frozenset()) | frozenset(more)
-
-
-def first_culprit(frames: Iterable[Frame], groups: frozenset[Helper]) -> Frame | None:
-    """The first frame, from the innermost, that is no helper."""
-    for frame in frames:
-        if frame.function is not None and not is_helper(frame.function, groups):
-            return frame
-    return None
-
-
-# -- stalls: the function inside the entry
-
-#   Functions that call what a device, a protocol or a file system put into a table, and those that take work out of a
-#   queue; the frame just inside is the one that tells hangs apart.
-_ANCHORS = re.compile(
-    "(?:"
-    # kernel/entry, arch/*/entry: system calls
-    r"do_syscall_|do_fast_syscall_|do_int80_|sysenter_|system_call|entry_SYSCALL|entry_SYSENTER|entry_INT80|int_ret_from_sys"
-    r"|syscall_(?:enter|trace|return|exit)|tracesys|ia32_sys|cstar|invoke_syscall|el0_svc|ret_fast_syscall|do_el0_svc"
-    r"|x64_sys_call|ia32_sys_call|sysc_|handle_sys|ret_from_syscall|linux_sparc_syscall|syscall_exit$|system_call_exception"
-    # kernel/workqueue.c, kernel/kthread.c, kernel/softirq.c, kernel/time/timer.c
-    r"|process_one_work|worker_thread|kthread$|kthreadd|ret_from_fork|ret_from_kernel_thread|smpboot_thread_fn"
-    r"|(?:__)?do_softirq|handle_softirqs|run_ksoftirqd|call_timer_fn|hrtimer_run_softirq|(?:__)?run_timers|expire_timers|run_timer_softirq|tasklet_action"
-    r"|__napi_poll|net_rx_action|(?:__)?netif_receive_skb|rcu_do_batch|irq_exit"
-    r"|start_secondary|cpu_startup_entry|start_kernel|secondary_startup_64|rest_init|do_initcalls?$|do_one_initcall|kernel_init"
-    # fs/read_write.c, fs/ioctl.c, fs/open.c, fs/file_table.c, mm/mmap.c
-    r"|(?:__)?vfs_(?:write|read|ioctl|open|iter_read|iter_write)|do_iter_|new_sync_(?:read|write)"
-    r"|call_(?:read|write)_iter|call_mmap|mmap_region|do_mmap|do_dentry_open|do_filp_open|blkdev_driver_ioctl|blkdev_ioctl"
-    r"|do_vfs_ioctl|__fput|task_work_run|exit_to_usermode|exit_to_user_mode|do_exit$|do_group_exit"
-    # net/socket.c, net/netlink
-    r"|sock_(?:sendmsg|recvmsg|release|mmap|do_ioctl|ioctl|common_setsockopt|write_iter|read_iter|close)|__sock_(?:sendmsg|release)"
-    r"|compat_sock_ioctl|kernel_(?:setsockopt|listen|accept|connect)|__sys_(?:setsockopt|listen|accept)|sk_common_release"
-    r"|nfnetlink_rcv_msg|rtnetlink_rcv"
-    r"|(?:__x64_sys_|__ia32_compat_sys_|__do_sys_|__se_sys_|__sys_|___sys_|sys_|SyS_|SYSC_|compat_S\w{2,3}_)(?:socketpair|connect|ioctl)"
-    # mm/memory.c
-    r"|__do_fault"
-    ")"
-)
-#   A page fault of user space is an entry, too; one within a system call is not.  mm/memory.c, arch/*/mm/fault.c
-_FAULTS = re.compile(r"handle_mm_fault|do_page_fault|page_fault$|exc_page_fault|asm_exc_page_fault|do_user_addr_fault")
-#   Waiting for the other CPUs: what counts is that they do not answer.  kernel/smp.c
-_CROSS_CALL = re.compile(r"smp_call_function|smp_call_on_cpu|on_each_cpu_cond_mask$|csd_lock_wait")
-#   Where an interrupt came in: what is inside is the tick that noticed.
-_INTERRUPT = re.compile(
-    r"apic_timer_interrupt|smp_apic_timer_interrupt|asm_sysvec_|sysvec_|asm_common_interrupt|common_interrupt|ret_from_intr"
-    r"|reschedule_interrupt|asm_call_on_stack|asm_call_irq|asm_exc_nmi|end_repeat_nmi|asm_call_sysvec|nmi_restore|retint_kernel|restore_regs"
-    r"|el1_irq$|el1h_64_irq$|el1_interrupt|__irq_svc|irq_svc|gic_handle_irq|generic_handle_arch_irq|do_irq$|do_IRQ"
-    r"|decrementer_common|timer_interrupt|hardware_interrupt_common|do_hard_irq|handle_int$|except_vec|handle_riscv_irq|do_riscv_irq"
-    r"|ext_int_handler|io_int_handler|do_ext_irq|__do_softirq_own_stack_noop|tl0_irq|tl1_irq|handle_vint"
-)
-
-
-#   They stand between the entry and what was queued.
-_PLUMBING = frozenset(("__hrtimer_run_queues", "tasklet_action_common", "__run_hrtimer"))
-
-
-def behind_interrupt(frames: Sequence[Frame]) -> Sequence[Frame]:
-    """The frames of what an interrupt interrupted, if the trace begins in its handler; all if there was none."""
-    inside = False
-    for n, frame in enumerate(frames):
-        if frame.function is None:
-            continue
-        if _INTERRUPT.match(frame.function):
-            inside = True
-        elif inside:
-            return frames[n:]
-    outside = [n for n, frame in enumerate(frames) if frame.context in ("irq", "nmi")]
-    return frames[outside[-1] + 1 :] if outside else frames
-
-
-def inside_entry(frames: Sequence[Frame]) -> Frame | None:
-    """The frame just inside the system call, work item or softirq; None if none of them is in the trace."""
-    return _inside(frames, _ANCHORS) or _inside(frames, _FAULTS)
-
-
-def _inside(frames: Sequence[Frame], anchors: re.Pattern[str]) -> Frame | None:
-    inner: Frame | None = None
-    for frame in frames:
-        if frame.function is None:
-            continue
-        if _CROSS_CALL.match(frame.function):
-            return frame
-        if anchors.match(frame.function) is None:
-            inner = inner if frame.function in _PLUMBING else frame
-        elif inner is not None:
-            return inner
-    return None
-
-
-# -- tasks that hang
-
-_WAITS = re.compile(
-    r"do_read_cache_(?:page|folio)|.*(?:sched|_lock|_slowlock|down|completion|kthread|wait|synchronize|context_switch|__switch_to|cancel_delayed_work)"
-)
-_BARRIERS = re.compile(r"rtnl_lock|rtnl_net_lock|synchronize_(?:rcu|srcu|net|sched|irq)")
-
-
-def hang(frames: Sequence[Frame]) -> Frame | None:
-    """What a task waits in: a lock or grace period that everybody waits for, or who waits."""
-    for frame in frames:
-        if frame.function is not None and frame.reliable and _BARRIERS.match(frame.function.lstrip("_")):
-            return frame
-    for frame in frames:
-        if frame.function is None or not frame.reliable or _WAITS.match(frame.function):
-            continue
-        if not is_helper(frame.function, ALWAYS | {Helper.RCU}):
-            return frame
-    return None
+# lockdep's reports that are about a place, not about the lock taken last
+_BY_TRACE = re.compile(rb"[^\n]{0,20}(?:[Nn]ested lock|inconsistent|[^\n]{1,30}-safe ->)")
 
 
 class Blamed(NamedTuple):
-    """A function, and the frames from there on that tell this bug from others."""
+    """A function, and what tells this bug from others."""
 
     function: str | None
-    frames: tuple[str, ...]
+    frames: tuple[str, ...] = ()
+    """Names from the function outwards, helpers left out; at most signature.FRAMES."""
+    trace: tuple[Frame, ...] = ()
+    """The trace that counts."""
+
+
+def blame(report: Report, details: Details) -> Blamed:
+    """The function to look at, by the kind of report."""
+    kind = report.kind
+    if kind in _NAMELESS:
+        return Blamed(None, trace=tuple(details.main().frames))
+    if kind in ("rcu-stall", "soft-lockup"):
+        return _blame_stall(report, details)
+    trace = details.main()
+    groups = ALWAYS | _EXTRA.get(kind, frozenset())
+    if kind == "hung-task":
+        return _blamed(waiting_in(trace.frames), trace.frames, groups)
+    if kind == "lockdep":
+        return _blame_lock(report, details, groups)
+    if report.words is not None:
+        return _blame_panic(report, details, groups)
+    if kind in _FROM_INSIDE and trace.frames:
+        frames = _reliable(trace.frames)
+        # a page fault handler that sleeps is to blame itself
+        found = _culprit(frames, groups) or _culprit(frames, groups - {Helper.TRAP})
+        return _blamed(found, trace.frames, groups)
+    if kind == "stack-overflow" and (inner := inside_entry(_reliable(trace.whole()))) is not None:
+        return _blamed(inner, trace.whole(), groups)  # what recurses is as random as in a stall
+    named = report.header.groups.get("function")
+    if named is not None and kind != "hard-lockup":
+        return _blame_named(report, named.decode(), trace.whole(), groups)
+    if kind in ("other", "kcsan"):
+        return Blamed(None, trace=tuple(trace.frames))
+    return _blame_fault(report, details, groups)
+
+
+def _culprit(frames: Iterable[Frame], groups: _Groups) -> Frame | None:
+    """The first frame, from the innermost, that is no helper."""
+    return next((f for f in frames if f.function is not None and not is_helper(f.function, groups)), None)
+
+
+def _reliable(frames: Iterable[Frame]) -> list[Frame]:
+    return [frame for frame in frames if frame.reliable]
+
+
+def _blamed(found: Frame | None, frames: Sequence[Frame], groups: _Groups) -> Blamed:
+    """A frame, and those outside it by name."""
+    if found is None or found.function is None:
+        return Blamed(None, trace=tuple(frames))
+    names = [strip_syscall(readable(found.function))]
+    at = next((n for n, frame in enumerate(frames) if frame is found), len(frames))
+    for frame in frames[at + 1 :]:
+        if len(names) == signature.FRAMES:
+            break
+        if frame.function is not None and frame.reliable and not is_helper(frame.function, groups):
+            names.append(strip_syscall(readable(frame.function)))
+    return Blamed(names[0], tuple(names), tuple(frames))
+
+
+def _by_name(name: str, frames: Sequence[Frame], groups: _Groups) -> Blamed:
+    """A function that a line names, found in the trace if it is there."""
+    found = next((f for f in frames if f.function is not None and readable(f.function) == readable(name)), None)
+    return _blamed(found or Frame(function=name), frames, groups)
+
+
+# -- by kind
+
+
+def _blame_fault(report: Report, details: Details, groups: _Groups) -> Blamed:
+    """Where the processor was; if that is a helper, who called it; if all are, where it was after all."""
+    frames = details.main().whole()
+    # other CPUs write between the lines of a hard lockup, and what is left of a cut report may begin in its trace
+    pc = details.any_pc() if report.kind == "hard-lockup" or report.headless else details.pc()
+    inner = pc or details.lr
+    if inner is not None and (not frames or frames[0] is not inner):
+        frames = [inner, *frames]
+    named = (frame for frame in frames if frame.function is not None)
+    return _blamed(_culprit(_reliable(frames), groups) or pc or next(named, None), frames, groups)
+
+
+def _blame_named(report: Report, name: str, frames: Sequence[Frame], groups: _Groups) -> Blamed:
+    """The header names a function; if that is a helper, who called it."""
+    groups = _adjust(report, name, groups)
+    if report.kind == "kcsan" or not is_helper(name, groups):
+        return _by_name(name, frames, groups)
+    return _blamed(_culprit(_reliable(frames), groups) or Frame(function=name), frames, groups)
+
+
+def _adjust(report: Report, name: str, groups: _Groups) -> _Groups:
+    """What else is skipped because of where a check is that complains of its callers."""
+    text = report.line.text
+    if b"invalid-free" in text or b"double-free" in text:
+        return groups | {Helper.ALLOCATOR}
+    if report.kind != "warning":
+        return groups
+    groups -= {Helper.SANITIZER}  # they warn of themselves only
+    if b"lib/refcount" in text or is_helper(name, frozenset((Helper.ALLOCATOR,))):
+        groups |= {Helper.ALLOCATOR}
+    if b"lib/debugobjects" in text:
+        groups |= _ALLOCATORS | {Helper.RCU}
+    if b"locking/lockdep" in text:
+        groups |= {Helper.SOCKET}
+    return groups
+
+
+def _blame_lock(report: Report, details: Details, groups: _Groups) -> Blamed:
+    text = report.line.text
+    main = details.main()
+    if b"workqueue leaked" in text:
+        return Blamed(details.last_function, (details.last_function,) if details.last_function else ())
+    if b"MAX_" in text:  # lockdep's own tables are full
+        return Blamed(None, trace=tuple(main.frames))
+    groups |= {Helper.KTHREAD}
+    if b"uspicious" in text:
+        groups |= _ALLOCATORS | {Helper.RCU, Helper.SLEEP}
+    elif details.lock is not None and not (_by_place(text, main) or is_helper(details.lock, groups)):
+        return _by_name(details.lock, main.frames, groups)
+    for trace in (main, *details.traces):
+        found = _culprit(_reliable(trace.frames), groups)
+        if found is not None:
+            return _blamed(found, trace.frames, groups)
+    return Blamed(None) if details.lock is None else _by_name(details.lock, main.frames, groups)
+
+
+def _by_place(text: bytes, trace: Trace) -> bool:
+    return bool(trace.frames) and _BY_TRACE.match(text) is not None
+
+
+def _blame_panic(report: Report, details: Details, groups: _Groups) -> Blamed:
+    assert report.words is not None
+    trace = details.main()
+    if report.words.function is not None:
+        return _by_name(report.words.function.decode(), trace.frames, groups)
+    if report.kind == "stack-overflow":
+        groups |= {Helper.SLEEP}
+        frames = [f for f in _reliable(trace.frames) if f.function and not is_helper(f.function, groups)]
+        return _blamed(inside_entry(frames), trace.frames, groups)
+    if report.headless and details.any_pc() is not None:
+        return _blame_fault(report, details, groups)
+    if report.words.blames_trace:
+        return _blamed(_culprit(_reliable(trace.frames), groups), trace.frames, groups)
+    return Blamed(None, trace=tuple(trace.frames))
+
+
+# -- stalls
+
+
+def _blame_stall(report: Report, details: Details) -> Blamed:
+    trace, frames = _stalled(details)
+    groups = ALWAYS | _EXTRA[report.kind]
+    pc = trace.pc or trace.inner
+    found = None
+    if report.kind == "soft-lockup" and pc is not None and not is_helper(pc.function or "", groups):
+        found = pc  # one CPU, in one function that nobody called for help: it spins there
+    found = found or inside_entry(frames) or _culprit(frames, groups)
+    return _blamed(found, frames, groups)._replace(trace=tuple(trace.frames))
+
+
+def _stalled(details: Details) -> tuple[Trace, list[Frame]]:
+    """The trace of the CPU that stalls, and its frames without the interrupt that noticed."""
+    choices = [
+        (trace, _interrupted(trace))
+        for trace in details.traces
+        if (trace.frames or trace.pc is not None) and not trace.aside
+    ]
+    for trace, frames in choices:
+        if inside_entry(frames) is not None:
+            return trace, frames
+    return next(((trace, frames) for trace, frames in choices if frames), (details.main(), []))
+
+
+def _interrupted(trace: Trace) -> list[Frame]:
+    """What ran when the stall was noticed: from the program counter, where registers were printed with the trace."""
+    return _reliable(trace.whole() if trace.pc is not None else behind_interrupt(trace.frames))

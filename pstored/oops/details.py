@@ -23,8 +23,10 @@ MOST_FRAMES = 2000
 
 #   Traces of others than the one that is reported: who allocated, freed, took a lock before.
 _ASIDE = re.compile(
-    r"Allocated|Freed|allocated by|freed by|Last potentially|Second to last|Uninit|Local variable|-> #|the existing|the shortest"
-    r"|the dependencies|the \S+-irq-|\.\.\.|to a |\d+ locks? held|no locks held|\{|Showing all|Last Breaking|Preemption disabled"
+    r"Allocated|Freed|allocated by|freed by|Last potentially|Second to last|Uninit|Local variable"
+    r"|-> #|the existing|the shortest"
+    r"|the dependencies|the \S+-irq-|\.\.\.|to a |\d+ locks? held|no locks held|\{|Showing all"
+    r"|Last Breaking|Preemption disabled"
     r"|(?:rcu: )?RCU grace-period|rcu_\w+ {2,}[A-Z] |.* at:$|hardirqs|softirqs|irq event"
 )
 #   "... at: [<c0..>] lock_sock+0x1/0x2", kernel/locking/lockdep.c, print_lock()

@@ -17,15 +17,20 @@ _CPU = re.compile(
 )
 #   arm up to 3.9: "CPU: 0    Not tainted  (3.0.0 #1)"; lockdep: "4.15.0+ #221 Not tainted"
 _CPU_ARM = re.compile(
-    rb"CPU: ?(?P<cpu>\d{1,5}) {1,8}(?:(?P<clean>Not tainted)|Tainted:(?P<taint>[ A-Z]{0,80})) {1,4}\(?(?P<release>\d{1,3}\.[^\s)]{1,100})"
+    rb"CPU: ?(?P<cpu>\d{1,5}) {1,8}(?:(?P<clean>Not tainted)"
+    rb"|Tainted:(?P<taint>[ A-Z]{0,80})) {1,4}\(?(?P<release>\d{1,3}\.[^\s)]{1,100})"
 )
 _LOCKDEP = re.compile(
-    rb"(?P<release>\d{1,3}\.\d{1,4}\S{0,100}) #\S{1,40}[^\n]{0,80}? (?:(?P<clean>Not tainted)|Tainted:(?P<taint>[ A-Z]{0,80}))"
+    rb"(?P<release>\d{1,3}\.\d{1,4}\S{0,100}) #\S{1,40}[^\n]{0,80}? (?:(?P<clean>Not tainted)"
+    rb"|Tainted:(?P<taint>[ A-Z]{0,80}))"
 )
 _HUNG = re.compile(
     rb" {4,8}(?:(?P<clean>Not tainted)|Tainted:(?P<taint>[ A-Z]{0,80}?)) {1,20}(?P<release>\d{1,3}\.\d{1,4}\S{0,100}) #"
 )
-_PROCESS = re.compile(rb"Process (?P<comm>.{1,64}?) \(pid: (?P<pid>\d{1,10})|(?P<comm2>.{1,64}?)/(?P<pid2>\d{1,10}) is (?:trying|leaving|freeing)")
+_PROCESS = re.compile(
+    rb"Process (?P<comm>.{1,64}?) \(pid: (?P<pid>\d{1,10})"
+    rb"|(?P<comm2>.{1,64}?)/(?P<pid2>\d{1,10}) is (?:trying|leaving|freeing)"
+)
 _BY_TASK = re.compile(rb"(?:Read|Write|Accessed)[^\n]{0,80} by task (?P<comm>.{1,64})/(?P<pid>\d{1,10})")
 _HARDWARE = re.compile(rb"(?:Hardware name|Machine model): ([^\n]{1,200})")
 _MODULES = re.compile(rb"Modules linked in:([^\n]*)")
@@ -74,7 +79,13 @@ class Task(NamedTuple):
 
 def parse_task(text: bytes) -> Task | None:
     """The line of dump_stack_print_info() and its ancestors; None if this is none."""
-    for pattern, cue in ((_CPU, b"PID: "), (_CPU, b"Pid: "), (_CPU_ARM, b"CPU: "), (_LOCKDEP, b"ainted"), (_HUNG, b"ainted")):
+    for pattern, cue in (
+        (_CPU, b"PID: "),
+        (_CPU, b"Pid: "),
+        (_CPU_ARM, b"CPU: "),
+        (_LOCKDEP, b"ainted"),
+        (_HUNG, b"ainted"),
+    ):
         if cue in text and (found := pattern.search(text) if pattern is _CPU else pattern.match(text)):
             groups = found.groupdict()
             pid = groups.get("pid") or groups.get("oldpid")
@@ -114,11 +125,8 @@ def parse_modules(text: bytes) -> tuple[str, ...] | None:
     found = _MODULES.match(text)
     if found is None:
         return None
-    names = []
-    for word in found[1].split(b"[last unloaded")[0].split():
-        if (module := _MODULE.match(word)) is not None:
-            names.append(module[1].decode())
-    return tuple(names)
+    words = found[1].split(b"[last unloaded")[0].split()
+    return tuple(module[1].decode() for word in words if (module := _MODULE.match(word)) is not None)
 
 
 def parse_code(text: bytes) -> str | None:
@@ -130,9 +138,16 @@ def parse_code(text: bytes) -> str | None:
 # -- registers
 
 #   x86 "RAX: ffff888003a1 RBX: ...", arm "r7 : 00000000  r6 : c0a03d48", arm64 "x29: ffff80", riscv " gp : ffff",
-#   powerpc "GPR00: v v v v", mips "$ 0   : v v v v", s390 "Krnl GPRS: v v v v", sparc "g0: v g1: v", parisc "r00-03  v v"
-_NAMED = re.compile(rb"(?:^|[ \t])(?P<name>[A-Za-z][A-Za-z0-9_]{0,9}) ?[:=] ?(?:[0-9a-f]{4}:)?(?P<value>[0-9a-f]{8,16})\b")
-_ROW = re.compile(rb"[ \t]{0,8}(?P<name>GPR|Krnl GPRS|\$ ?|r|sr)(?P<first>\d{0,2})(?:-\d\d)? {0,4}:? {1,4}(?P<values>[0-9a-f]{8,16}(?: [0-9a-f]{8,16}){1,7})")
+#   powerpc "GPR00: v v v v", mips "$ 0   : v v v v", s390 "Krnl GPRS: v v v v",
+#   sparc "g0: v g1: v", parisc "r00-03  v v"
+_NAMED = re.compile(
+    rb"(?:^|[ \t])(?P<name>[A-Za-z][A-Za-z0-9_]{0,9}) ?[:=] ?"
+    rb"(?:[0-9a-f]{4}:)?(?P<value>[0-9a-f]{8,16})\b"
+)
+_ROW = re.compile(
+    rb"[ \t]{0,8}(?P<name>GPR|Krnl GPRS|\$ ?|r|sr)(?P<first>\d{0,2})"
+    rb"(?:-\d\d)? {0,4}:? {1,4}(?P<values>[0-9a-f]{8,16}(?: [0-9a-f]{8,16}){1,7})"
+)
 _NO_REGISTERS = frozenset((b"Code", b"Comm", b"address", b"Oops", b"EFLAGS"))
 
 
@@ -145,6 +160,4 @@ def parse_registers(text: bytes) -> dict[str, int]:
         prefix = {b"GPR": "r", b"Krnl GPRS": "r", b"$": "$", b"$ ": "$"}.get(row["name"], row["name"].decode())
         first = int(row["first"] or 0)
         return {f"{prefix}{first + n}": int(v, 16) for n, v in enumerate(row["values"].split())}
-    return {
-        m["name"].decode(): int(m["value"], 16) for m in _NAMED.finditer(text) if m["name"] not in _NO_REGISTERS
-    }
+    return {m["name"].decode(): int(m["value"], 16) for m in _NAMED.finditer(text) if m["name"] not in _NO_REGISTERS}

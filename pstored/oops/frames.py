@@ -13,10 +13,11 @@ from pstored.oops.model import Frame
 #   symbol = name "+0x" offset "/0x" size [" [" module [flags] [" " build id] "]"]
 _NAME = rb"\.?(?P<name>[A-Za-z_$][\w$.]{0,511})"
 _SYMBOL = (
-    _NAME + rb"\+0x(?P<offset>[0-9a-f]{1,16})/0x(?P<size>[0-9a-f]{1,16})(?:[)}>]{0,2} {1,2}\[(?P<module>[\w-]{1,64})[^\]]{0,80}\])?"
+    _NAME + rb"\+0x(?P<offset>[0-9a-f]{1,16})/0x(?P<size>[0-9a-f]{1,16})"
+    rb"(?:[)}>]{0,2} {1,2}\[(?P<module>[\w-]{1,64})[^\]]{0,80}\])?"
 )
 #   x86:      " ? name+0x1/0x2 [mod]", up to 4.9 "[<ffffffff81000000>] ? name+...", 2.6 "[<..>] [<..>]? name"
-#   arm64:    " name+0x1/0x2 (P)"; riscv, mips, loongarch, parisc, s390: "[<address>] name+...", s390 also "([<..>] name)"
+#   arm64:    " name+0x1/0x2 (P)"; riscv, mips, loongarch, parisc, s390: "[<address>] name+..."; s390 "([<..>] name)"
 #   powerpc:  "[stack] [address] name+0x1/0x2 (unreliable)"; sparc: "[address] name", "Caller[address]: name"
 _FRAME = re.compile(
     rb"[ \t]{0,16}(?:(?:Caller|Call)?\(?\[<?(?:0x)?(?P<address>[0-9a-f]{4,16})>?\][): ]{0,4}){0,3}"
@@ -43,11 +44,13 @@ _TITLE = re.compile(
     rb"|NMI backtrace for cpu \d|CPU: \d{1,5} (?:UID|PID|Comm)|Uninit was [^\n]{1,40}:|Local variable [^\n]{1,100}:"
     rb"|(?:read|write|read-write|assert no writes|race at unknown)[^\n]{0,40} to 0x[^\n]{0,120}:"
     rb"|(?:allocated|freed) by task \d[^\n]{0,80}:|-> #\d|the existing dependency chain|the shortest dependencies"
-    rb"|the dependencies between|the \S{1,30}-irq-(?:un)?safe lock|\.\.\. ?(?:key|acquired) at|to a \S{1,30}-irq-unsafe"
+    rb"|the dependencies between|the \S{1,30}-irq-(?:un)?safe lock|\.\.\. ?(?:key|acquired) at"
+    rb"|to a \S{1,30}-irq-unsafe"
     rb"|(?:\d{1,4}|no) locks? held by|\{[\w-]{1,30}\} state was registered at:|Showing all locks held"
     rb"|Last Breaking-Event-Address:|task:[^\n]{1,80}state:|Sending NMI from CPU|Preemption disabled at:"
     rb"|(?:Task|Stack) dump |(?:rcu: )?(?:RCU grace-period kthread|Stack dump)|Dumping ftrace"
-    rb"|[^\n]{1,80} release lock \([^\n]{1,120}\) at:$|hardirqs last|softirqs last|irq event stamp:|[^\n]{1,64}? {1,8}[RSDTtXZPIKW] (?:running task|stack:|[ 0-9a-f]{8}))"
+    rb"|[^\n]{1,80} release lock \([^\n]{1,120}\) at:$|hardirqs last|softirqs last|irq event stamp:"
+    rb"|[^\n]{1,64}? {1,8}[RSDTtXZPIKW] (?:running task|stack:|[ 0-9a-f]{8}))"
 )
 
 
@@ -57,10 +60,10 @@ def parse_title(text: bytes) -> str | None:
     return None if found is None else text[:200].decode(errors="backslashreplace").strip()
 
 
-class Trace(NamedTuple):
+class Step(NamedTuple):
     """What one line adds to a trace."""
 
-    frame: Frame | None
+    frame: Frame
     caller: Frame | None = None
     """On arm: who called it; a frame of its own only where the trace ends."""
 
@@ -75,7 +78,7 @@ def parse_mark(text: bytes) -> tuple[str | None, int]:
     return _CONTEXTS.get(found["mark"], found["mark"].decode().lower()), found.end()
 
 
-def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Trace | None:
+def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Step | None:
     """The frame that a line is; None if it is none."""
     if b"+0x" in text:
         found = _FRAME.match(text, at)
@@ -84,17 +87,17 @@ def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Trace | None
             if text.startswith((b" from ", b") from "), found.end()):
                 both = _FROM.match(text, at)
                 caller = None if both is None else _frame(both, context)
-            return Trace(_frame(found, context), caller)
+            return Step(_frame(found, context), caller)
         found = _FROM.match(text, at)
         if found is not None:
-            return Trace(_callee(found, context), _frame(found, context))
+            return Step(_callee(found, context), _frame(found, context))
         return None
     if b"0x" not in text and b"[" not in text:
         return None
     found = _BARE.match(text, at) or _NUMBER.match(text, at)
     if found is None:
         return None
-    return Trace(
+    return Step(
         Frame(function=None, address=int(found["address"], 16), reliable=not found["doubt"], context=context), None
     )
 
@@ -136,8 +139,7 @@ _PC = re.compile(
     rb"(?:PC|pc) is at |e?pc {0,3}: {0,3}(?:[0-9a-f]{8,16} )?|"  # arm, alpha; arm64, riscv, mips
     rb"NIP \[[0-9a-f]{8,16}\] |"  # powerpc
     rb"Krnl PSW : [0-9a-f]{8,16} [0-9a-f]{8,16} |"  # s390
-    rb"TPC: |IAOQ\[0\]: |ERA: {0,3}(?:[0-9a-f]{8,16} )?)"  # sparc, parisc, loongarch
-    + _WHERE
+    rb"TPC: |IAOQ\[0\]: |ERA: {0,3}(?:[0-9a-f]{8,16} )?)" + _WHERE  # sparc, parisc, loongarch
 )
 _LR = re.compile(
     rb"(?:.{0,60}?\b)?(?:LR is at |lr ?: |ra is at |\bra {0,4}: {0,5}(?:[0-9a-f]{8,16} )?|LR \[[0-9a-f]{8,16}\] |"

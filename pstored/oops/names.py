@@ -15,7 +15,8 @@ _HASH = re.compile(r"h[0-9a-f]{16}")
 
 
 def bare(name: str) -> str:
-    """A symbol without what the compiler put behind it: ``f`` of ``f.isra.0.cold``, of ``f.llvm.123``, of ``f$abc``."""
+    """A symbol without what the compiler put behind it: ``f`` of ``f.isra.0.cold``, of "
+    "``f.llvm.123``, of ``f$abc``."""
     name = name.lstrip(".")
     return name.split(".")[0].split("$")[0] or name
 
@@ -27,22 +28,21 @@ def readable(name: str) -> str:
 
 
 def _last_identifier(name: str) -> str | None:
-    """The last ``<length>name`` of a mangled symbol: the function itself (rust: RFC 2603, before it ``_ZN...17h<hash>E``)."""
+    """The last ``<length>name`` of a mangled symbol: the function itself (rust: RFC 2603, "
+    "before it ``_ZN...17h<hash>E``)."""
     for found in _DIGITS.finditer(name, 2):
-        length, start = int(found[0]), found.end()
-        if len(name) - length in (start, start + 1) and name[-length:].isidentifier():
-            return name[-length:]
+        start = len(name) - int(found[0])
+        if start in (found.end(), found.end() + 1) and name[start:].isidentifier():
+            return name[start:]
     words = []
     at = 2
-    while (found := _DIGITS.search(name, at)) is not None:
-        length = int(found[0])
-        start = found.end() + (name[found.end() : found.end() + 1] == "_")
-        word = name[start : start + length]
-        if 0 < length == len(word) and word.isidentifier():
+    while (number := _DIGITS.search(name, at)) is not None:
+        start = number.end() + (name[number.end() : number.end() + 1] == "_")
+        word = name[start : start + int(number[0])]
+        at = number.end()
+        if word.isidentifier() and len(word) == int(number[0]):
             words.append(word)
-            at = start + length
-        else:
-            at = found.end()
+            at = start + len(word)
     if words and _HASH.fullmatch(words[-1]):
         words.pop()
     return words[-1] if words else None

@@ -15,18 +15,40 @@ class Words(NamedTuple):
     kind: str
     """Of the report it belongs to, or its own."""
     is_tail: bool
-    """Only says that the report before it was fatal; ``kind`` is what that must have been, ``panic`` if any may be."""
+    """Only says that the report before it was fatal; ``kind`` is what that must have been, "
+        "``panic`` if any may be."""
     warned: bool = False
     """A warning was enough."""
     function: bytes | None = None
+    """That it names."""
+    blames_trace: bool = False
+    """It names only an address: the trace says whose."""
 
 
 # Pattern, kind of the report before it, whether it may be a warning; the caller of panic().
 _TAILS: tuple[tuple[bytes, str, bool], ...] = (
-    (rb"(?:[\w.]{1,20}: )?panic_on_warn set|kernel: panic_on_warn|\w{1,12}: panic_on_(?:warn|kmsan) set|kasan\.fault=panic|kmsan\.panic set", "panic", True),
-    (rb"(?:\w{1,20}: )?(?:panic_on_oops|Oops: Fatal exception|Fatal exception)", "panic", False),  # arch/*/kernel/traps.c
+    (
+        (
+            rb"(?:[\w.]{1,20}: )?panic_on_warn set|kernel: panic_on_warn|\w{1,12}: panic_on_(?:warn"
+            rb"|kmsan) set|kasan\.fault=panic|kmsan\.panic set"
+        ),
+        "panic",
+        True,
+    ),
+    (
+        rb"(?:\w{1,20}: )?(?:panic_on_oops|Oops: Fatal exception|Fatal exception)",
+        "panic",
+        False,
+    ),  # arch/*/kernel/traps.c
     (rb"Fatal hardware error", "mce", False),  # drivers/acpi/apei/ghes.c
-    (rb"Fatal (?:local )?[Mm]achine check|Machine check from unknown source|Timeout: Not all CPUs entered broadcast", "mce", False),
+    (
+        (
+            rb"Fatal (?:local )?[Mm]achine check|Machine check from unknown source"
+            rb"|Timeout: Not all CPUs entered broadcast"
+        ),
+        "mce",
+        False,
+    ),
     (rb"hung_task: blocked tasks", "hung-task", False),  # kernel/hung_task.c
     (rb"softlockup: hung tasks", "soft-lockup", False),  # kernel/watchdog.c
     (rb"Hard LOCKUP|Watchdog detected hard LOCKUP", "hard-lockup", False),
@@ -67,5 +89,6 @@ def understand(words: bytes) -> Words:
     for reason, kind in _reasons():
         if reason.match(words):
             corrupted = _CORRUPTED.match(words)
-            return Words(kind, False, function=None if corrupted is None else corrupted[1])
+            function = None if corrupted is None else corrupted[1]
+            return Words(kind, False, function=function, blames_trace=words.startswith(b"stack-protector"))
     return Words("panic", False)

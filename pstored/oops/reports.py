@@ -4,10 +4,12 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from pstored.oops.headers import Header, Role, candidates, match_header
+from pstored.oops.headers import Header, candidates, match_header
 from pstored.oops.lines import Line, from_kmsg, parse_line, split_joined, split_message
 from pstored.oops.panics import Words, understand
+from pstored.oops.rule import Role
 from pstored.parse.kmsg import KmsgLine
 
 LONGEST = 1000
@@ -18,6 +20,8 @@ SAME_WITHIN = 60
 """Lines in which a second header of the same kind is of the same report, if no trace has begun."""
 CHAIN_NS = 100_000_000
 """Reports that follow one another faster are one disaster, of which the first is the cause."""
+CAUSES = 64
+"""So many reports before a panic are asked whether it belongs to them; a log with more of them at once is no log."""
 DYING_LINES = 400
 """Without times: lines between an oops and the panic that it leads to."""
 
@@ -25,10 +29,22 @@ CUT_WITHIN = 12
 """A report has printed no trace yet when another begins so few lines behind its header."""
 
 _DIES = frozenset(
-    ("null-deref", "paging-fault", "bug-on", "unhandled-fault", "stack-overflow", "double-fault", "oops", "other", "gpf")
+    (
+        "null-deref",
+        "paging-fault",
+        "bug-on",
+        "unhandled-fault",
+        "stack-overflow",
+        "double-fault",
+        "oops",
+        "other",
+        "gpf",
+    )
 )
 """Kinds whose header is followed by a line of die()."""
-_MERGED = frozenset(("hard-lockup", "rcu-stall", "mce", "oom", "slab-corruption", "other", "workqueue-lockup", "bad-page", "memleak"))
+_MERGED = frozenset(
+    ("hard-lockup", "rcu-stall", "mce", "oom", "slab-corruption", "other", "workqueue-lockup", "bad-page", "memleak")
+)
 """Kinds of which one report has several headers."""
 _CLOSED = frozenset(("kasan-uaf", "kasan-oob", "kasan-other", "kfence", "kmsan", "kcsan", "ubsan"))
 """Kinds whose report ends with a rule of ``=``."""
@@ -39,8 +55,10 @@ _END = re.compile(rb"---\[ end (?:trace|Kernel panic)")
 _RULE = re.compile(rb"={20,}")
 #   what is printed right before a header, and belongs to it
 _PRELUDE = re.compile(
-    rb"-{4,}\[ cut here ?\]|8<--- cut here|={20,}|ODEBUG: |list_(?:add|del) corruption|usercopy: |refcount_t: |kernel tried to|"
-    rb"Kernel attempted to|unable to execute userspace|kasan: |[ ]{10,}(?:\\\|/|\"@'|/_\||\\__U_)|rust_kernel: panicked|detected buffer overflow"
+    rb"-{4,}\[ cut here ?\]|8<--- cut here|={20,}|ODEBUG: |list_(?:add|del) corruption|usercopy: "
+    rb"|refcount_t: |kernel tried to|"
+    rb"Kernel attempted to|unable to execute userspace|kasan: |[ ]{10,}(?:\\\|/|\"@'|/_\||\\__U_)"
+    rb"|rust_kernel: panicked|detected buffer overflow"
 )
 PRELUDE_LINES = 6
 
@@ -130,7 +148,11 @@ def _headers(view: View, text: bytes, found: list[tuple[int, bytes]]) -> Iterato
         if line.foreign:
             continue
         header = match_header(line.text, anchors)
-        if header is None and b"[" in line.text and (inner := split_message(line, line.text.find(anchors[0]))) is not line:
+        if (
+            header is None
+            and b"[" in line.text
+            and (inner := split_message(line, line.text.find(anchors[0]))) is not line
+        ):
             line = inner
             header = match_header(line.text, anchors)
         if header is not None:
@@ -142,7 +164,7 @@ def find_reports(view: View, headers: list[tuple[int, Header, Line]]) -> list[Re
     reports: list[Report] = []
     for index, header, line in headers:
         if header.role is Role.PANIC:
-            _take_panic(view, reports, index, header, line)
+            _take_panic(reports, index, header, line)
         elif not _belongs(view, reports, index, header, line):
             reports.append(Report(header, index, index, index + 1, line, trapped=header.role is Role.TRAP))
     _set_bounds(view, reports)
@@ -162,10 +184,10 @@ def _belongs(view: View, reports: list[Report], index: int, header: Header, line
         if not _same_writer(report.line, line):
             continue
         distance = index - report.at
-        if header.role is Role.TRAP and report.kind in _DIES and distance <= TRAP_WITHIN:
-            if not report.trapped or not _has_trace(view, report.at, index):
-                report.trapped = True
-                return True
+        explains = header.role is Role.TRAP and report.kind in _DIES and distance <= TRAP_WITHIN
+        if explains and not (report.trapped and _has_trace(view, report.at, index)):
+            report.trapped = True
+            return True
         if header.kind == report.kind and header.kind in _MERGED and report.panicked_at is None:
             if header.kind in ("oom", "other", "mce"):
                 return distance <= LONGEST
@@ -181,7 +203,7 @@ def _has_trace(view: View, first: int, last: int) -> bool:
 # -- panics
 
 
-def _take_panic(view: View, reports: list[Report], index: int, header: Header, line: Line) -> None:
+def _take_panic(reports: list[Report], index: int, header: Header, line: Line) -> None:
     words = header.groups.get("words", b"")
     meaning = understand(words)
     if meaning.is_tail:
@@ -204,7 +226,7 @@ def _cause(reports: list[Report], words: Words, index: int, line: Line, text: by
     """
     fitting = [
         r
-        for r in reports
+        for r in reports[-CAUSES:]
         if (r.kind == words.kind if words.kind != "panic" else words.warned or r.kind != "warning")
         and not (r.words is not None)
     ]
@@ -233,7 +255,7 @@ def _follows_at_once(earlier: Report, later: Report) -> bool:
 
 def _mark_chains(reports: list[Report]) -> None:
     """A report that follows another at once is no disaster of its own."""
-    for earlier, later in zip(reports, reports[1:], strict=False):
+    for earlier, later in pairwise(reports):
         later.principal = not _follows_at_once(earlier, later)
 
 
@@ -303,9 +325,7 @@ def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[Lin
     yield report.line
     for i in range(report.at + 1, max(report.last, report.reach) if reach else report.last):
         line = view[i]
-        if line.foreign:
-            continue
-        if caller is not None and line.caller != caller:
-            if line.caller is None or not (stalls and line.caller.startswith("C")):
-                continue
-        yield from split_joined(line)
+        # in a stall, the other CPUs answer with their traces
+        ours = caller is None or line.caller == caller or (stalls and (line.caller or "").startswith("C"))
+        if ours and not line.foreign:
+            yield from split_joined(line)
