@@ -34,6 +34,38 @@ _LOCK_AT = re.compile(rb"[^\n]{0,400}?\bat:(?: \[<[0-9a-f]{4,16}>\]){0,2} {0,2}\
 _LAST_FUNCTION = re.compile(rb"[ \t]{0,8}last function: ([A-Za-z_$][\w$.]{0,511})")
 
 
+#   Lines of nothing but registers, as x86 and arm64 print most of them: nothing else need be looked for.
+_REGISTER_LINES = tuple(
+    f"{name}: ".encode()
+    for name in [
+        "RAX",
+        "RDX",
+        "RBP",
+        "R10",
+        "R13",
+        "FS",
+        "GS",
+        "CS",
+        "DS",
+        "CR0",
+        "CR2",
+        "DR0",
+        "DR3",
+        "EAX",
+        "ESI",
+        "x29",
+        "x28",
+        "x27",
+        "x26",
+        "x25",
+        "x23",
+        "x20",
+        "x17",
+        "x14",
+    ]
+)
+
+
 @dataclass(slots=True)
 class Trace:
     """One trace while it is read."""
@@ -178,6 +210,9 @@ class _Reader:
     def _read_words(self, text: bytes) -> None:
         self._flush()
         found = self.found
+        if text.startswith(_REGISTER_LINES):
+            self._read_registers(text)
+            return
         title = parse_title(text)
         if title is not None:
             new_cpu = title.startswith(("NMI backtrace", "CPU: ", "Sending NMI", "task:", "Task dump"))
@@ -187,7 +222,7 @@ class _Reader:
             else:
                 self._begin(title)
             found.nmi = found.nmi or title.startswith("Sending NMI")
-        if is_user_pc(text):
+        if b"IP: " in text and is_user_pc(text):
             if not self.trace.frames and self.trace.pc is None:
                 self.trace.user = True
             return
@@ -209,9 +244,12 @@ class _Reader:
             return
         if found.code is None and b"ode: " in text:
             found.code = parse_code(text)
+        self._read_registers(text)
+
+    def _read_registers(self, text: bytes) -> None:
         if self.frames == 0:
             for name, value in parse_registers(text).items():
-                found.registers.setdefault(name, value)
+                self.found.registers.setdefault(name, value)
 
     def _take_task(self, task: Task) -> None:
         known = self.found.task

@@ -6,9 +6,8 @@ to do: the function just inside the system call, the work item, the softirq, or 
 protocol or driver has put into a table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from re import Pattern
 
 from pstored.oops.helpers import ALWAYS, Helper, is_helper
 from pstored.oops.model import Frame
@@ -139,18 +138,18 @@ _BARRIERS: Names = (
 
 
 @cache
-def _compiled(*tables: Names) -> Pattern[str]:
+def _compiled(*tables: Names) -> Callable[[str], bool]:
     return compile_names(*tables)
 
 
 def behind_interrupt(frames: Sequence[Frame]) -> Sequence[Frame]:
     """The frames of what an interrupt interrupted, if the trace begins in its handler; all if there was none."""
-    interrupts = _compiled(_INTERRUPTS)
+    is_interrupt = _compiled(_INTERRUPTS)
     inside = False
     for n, frame in enumerate(frames):
         if frame.function is None:
             continue
-        if interrupts.match(bare(frame.function)):
+        if is_interrupt(bare(frame.function)):
             inside = True
         elif inside:
             return frames[n:]
@@ -163,17 +162,17 @@ def inside_entry(frames: Sequence[Frame]) -> Frame | None:
     return _inside(frames, _compiled(_ENTRIES)) or _inside(frames, _compiled(_FAULTS))
 
 
-def _inside(frames: Sequence[Frame], entries: Pattern[str]) -> Frame | None:
-    plumbing, cross_calls = _compiled(_PLUMBING), _compiled(_CROSS_CALLS)
+def _inside(frames: Sequence[Frame], is_entry: Callable[[str], bool]) -> Frame | None:
+    is_plumbing, is_cross_call = _compiled(_PLUMBING), _compiled(_CROSS_CALLS)
     inner: Frame | None = None
     for frame in frames:
         if frame.function is None:
             continue
         name = bare(frame.function)
-        if cross_calls.match(name):
+        if is_cross_call(name):
             return frame
-        if not entries.match(name):
-            inner = inner if plumbing.match(name) else frame
+        if not is_entry(name):
+            inner = inner if is_plumbing(name) else frame
         elif inner is not None:
             return inner
     return None
@@ -184,9 +183,9 @@ _WAITING = ALWAYS | {Helper.SLEEP, Helper.RCU, Helper.WAIT}
 
 def waiting_in(frames: Sequence[Frame]) -> Frame | None:
     """What a task waits in: a lock or grace period that everybody waits for, else the function that waits."""
-    barriers = _compiled(_BARRIERS)
+    is_barrier = _compiled(_BARRIERS)
     named = [frame for frame in frames if frame.function is not None and frame.reliable]
     for frame in named:
-        if barriers.match(bare(frame.function or "").lstrip("_")):
+        if is_barrier(bare(frame.function or "").lstrip("_")):
             return frame
     return next((frame for frame in named if not is_helper(frame.function or "", _WAITING)), None)

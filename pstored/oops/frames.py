@@ -84,13 +84,13 @@ def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Step | None:
         found = _FRAME.match(text, at)
         if found is not None:
             caller = None
-            if text.startswith((b" from ", b") from "), found.end()):
+            if b" from " in text and text.startswith((b" from ", b") from "), found.end()):
                 both = _FROM.match(text, at)
-                caller = None if both is None else _frame(both, context)
+                caller = None if both is None else _symbol(both, context)
             return Step(_frame(found, context), caller)
         found = _FROM.match(text, at)
         if found is not None:
-            return Step(_callee(found, context), _frame(found, context))
+            return Step(_callee(found, context), _symbol(found, context))
         return None
     if b"0x" not in text and b"[" not in text:
         return None
@@ -103,27 +103,39 @@ def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Step | None:
 
 
 def _frame(found: re.Match[bytes], context: str) -> Frame:
-    groups = found.groupdict()
-    address, module = groups.get("address"), groups["module"]
+    """Of _FRAME: its groups are address, doubt, name, offset, size, module, unreliable."""
+    address, doubt, name, offset, size, module, unreliable = found.groups()
     return Frame(
-        function=groups["name"].decode(),
-        offset=int(groups["offset"], 16),
-        size=int(groups["size"], 16),
+        name.decode(),
+        int(offset, 16),
+        int(size, 16),
+        None if module is None else module.decode(),
+        doubt is None and unreliable is None,
+        None if address is None else int(address, 16),
+        context,
+    )
+
+
+def _symbol(found: re.Match[bytes], context: str) -> Frame:
+    """Of a pattern that ends with _SYMBOL: name, offset, size, module."""
+    module = found["module"]
+    return Frame(
+        function=found["name"].decode(),
+        offset=int(found["offset"], 16),
+        size=int(found["size"], 16),
         module=None if module is None else module.decode(),
-        reliable=not groups.get("doubt") and not groups.get("unreliable"),
-        address=int(address, 16) if address is not None and "callee" not in groups else None,
         context=context,
     )
 
 
 def _callee(found: re.Match[bytes], context: str) -> Frame:
-    groups = found.groupdict()
+    offset, size, module, address = found["coffset"], found["csize"], found["cmodule"], found["address"]
     return Frame(
-        function=groups["callee"].decode(),
-        offset=None if groups["coffset"] is None else int(groups["coffset"], 16),
-        size=None if groups["csize"] is None else int(groups["csize"], 16),
-        module=None if groups["cmodule"] is None else groups["cmodule"].decode(),
-        address=None if groups["address"] is None else int(groups["address"], 16),
+        function=found["callee"].decode(),
+        offset=None if offset is None else int(offset, 16),
+        size=None if size is None else int(size, 16),
+        module=None if module is None else module.decode(),
+        address=None if address is None else int(address, 16),
         context=context,
     )
 
@@ -182,4 +194,4 @@ def _position(text: bytes, pattern: re.Pattern[bytes], cues: tuple[bytes, ...]) 
     groups = found.groupdict()
     if (groups.get("selector") or groups.get("selector32")) in _USER_SELECTORS:
         return None
-    return _frame(found, "task")
+    return _symbol(found, "task")

@@ -6,7 +6,7 @@ print it.  Tables of names by what they are for; ``*`` stands for any ending.  N
 underscores and without what a compiler or an architecture adds.
 """
 
-import re
+from collections.abc import Callable
 from enum import Enum
 from functools import cache, lru_cache
 
@@ -429,11 +429,11 @@ ALWAYS = frozenset(
 
 
 @cache
-def _pattern(groups: frozenset[Helper]) -> re.Pattern[str]:
+def _names(groups: frozenset[Helper]) -> Callable[[str], bool]:
     return compile_names(*(_NAMES[group] for group in groups), strip=True)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def is_helper(name: str, groups: frozenset[Helper]) -> bool:
     """Whether a function, by its name as a trace has it, is in one of the groups."""
-    return _pattern(groups).match(readable(name).lstrip("_")) is not None
+    return _names(groups)(readable(name).lstrip("_"))

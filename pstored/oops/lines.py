@@ -14,6 +14,10 @@ LONGEST_LINE = 8192
 """Bytes of a line that are looked at: printk cuts at 1024 (PRINTK_MESSAGE_MAX: 2048), and damage joins lines."""
 
 
+JOINED = 60
+"""Bytes of a line from which on it is looked at whether it is several: a message and another one's prefix."""
+
+
 class Line(NamedTuple):
     """One line, its prefixes taken off."""
 
@@ -35,13 +39,13 @@ class Line(NamedTuple):
 #   PREEMPT_RT and Android put the CPU behind it: "000: ", "c0 "
 _PREFIX = re.compile(
     rb"(?:\*\* {1,2}[0-9]{1,9} printk messages dropped \*\* ?)?"
-    rb"(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [^ ]{1,64} (?P<tag1>[^ ]{1,64}(?: kernel)?:) ?"
-    rb"|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8}[^ ]{0,16} (?:[^ :]{1,64} ){0,2}(?P<tag2>[^ ]{1,64}:) ?"
+    rb"(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [^ ]{1,64} ([^ ]{1,64}(?: kernel)?:) ?"
+    rb"|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8}[^ ]{0,16} (?:[^ :]{1,64} ){0,2}([^ ]{1,64}:) ?"
     rb"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}\] ?"
     rb"|[0-9]{1,5},[0-9]{1,20},[0-9]{1,20},[^;\n]{1,80};)?"
-    rb"(?:<(?P<priority>[0-9]{1,5})> {0,4})?"
-    rb"(?:\[ {0,12}(?P<seconds>[0-9]{1,12})\.(?P<micros>[0-9]{6}) ?\]"
-    rb"(?:\[ {0,5}(?P<caller>[TC][0-9]{1,10}) ?\])? ?"
+    rb"(?:<([0-9]{1,5})> {0,4})?"
+    rb"(?:\[ {0,12}([0-9]{1,12})\.([0-9]{6}) ?\]"
+    rb"(?:\[ {0,5}([TC][0-9]{1,10}) ?\])? ?"
     rb"(?:[^ :]{1,64} kernel: )?"
     rb"(?:[0-9]{3}: |c[0-9]{1,2} (?:[0-9]{1,6} )?)?)?"
 )
@@ -50,17 +54,20 @@ _INNER = re.compile(rb"\[ {0,4}([0-9]{1,12})\.([0-9]{6})\](?:\[ {0,5}([TC][0-9]{
 
 def parse_line(raw: bytes) -> Line:
     """Take the prefixes off one line; a line without any is its own text."""
-    raw = raw[:LONGEST_LINE]
+    if len(raw) > LONGEST_LINE:
+        raw = raw[:LONGEST_LINE]
     found = _PREFIX.match(raw)
     assert found is not None  # every part is optional
-    seconds, caller, priority = found["seconds"], found["caller"], found["priority"]
-    text = raw[found.end() :].removesuffix(b"\r")
-    tag = found["tag1"] or found["tag2"]
+    syslog, rfc5424, priority, seconds, micros, caller = found.groups()
+    text = raw[found.end() :]
+    if text.endswith(b"\r"):
+        text = text[:-1]
     if seconds is None and (inner := _inner(text)) is not None:
         return inner
+    tag = syslog or rfc5424
     return Line(
         text,
-        None if seconds is None else int(seconds) * 1_000_000_000 + int(found["micros"]) * 1000,
+        None if seconds is None else int(seconds) * 1_000_000_000 + int(micros) * 1000,
         None if caller is None else caller.decode(),
         (tag is not None and not tag.endswith(b"kernel:")) or (priority is not None and int(priority) > 7),
     )
@@ -75,9 +82,14 @@ def split_message(line: Line, at: int) -> Line:
     return _made(last, line.text[last.end() :])
 
 
+def is_joined(line: Line) -> bool:
+    """Whether a line may be several messages: damage has joined them."""
+    return len(line.text) >= JOINED and b"] " in line.text and _INNER.search(line.text) is not None
+
+
 def split_joined(line: Line) -> list[Line]:
     """The messages of a line that damage joined from several: mail and serial captures lose newlines."""
-    cuts = list(_INNER.finditer(line.text)) if b"] " in line.text else []
+    cuts = list(_INNER.finditer(line.text))
     if not cuts:
         return [line]
     ends = [found.start() for found in cuts[1:]] + [len(line.text)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from pstored.oops.headers import Header, candidates, match_header
-from pstored.oops.lines import Line, from_kmsg, parse_line, split_joined, split_message
+from pstored.oops.lines import Line, from_kmsg, is_joined, parse_line, split_joined, split_message
 from pstored.oops.panics import Words, understand
 from pstored.oops.rule import Role
 from pstored.parse.kmsg import KmsgLine
@@ -72,6 +72,11 @@ class View:
 
     def __len__(self) -> int:
         return len(self.raw)
+
+    def unparsed(self, index: int) -> bytes:
+        """One line as it stands in the log."""
+        raw = self.raw[index]
+        return raw.text if isinstance(raw, KmsgLine) else raw
 
     def __getitem__(self, index: int) -> Line:
         line = self._parsed.get(index)
@@ -197,7 +202,7 @@ def _belongs(view: View, reports: list[Report], index: int, header: Header, line
 
 
 def _has_trace(view: View, first: int, last: int) -> bool:
-    return any(b"+0x" in view[i].text for i in range(first + 1, last))
+    return any(b"+0x" in view.unparsed(i) for i in range(first + 1, last))
 
 
 # -- panics
@@ -301,11 +306,17 @@ def _end(view: View, report: Report, limit: int) -> int:
     """Behind the report's last line: at its end mark, else where it must have ended."""
     closed = report.kind in _CLOSED
     for i in range(report.at + 1, limit):
-        text = view[i].text
-        if text[:1] == b"-" and _END.match(text) and _same_writer(view[i], report.line):
-            summary = i + 1 < limit and view[i + 1].text.startswith(b"RIP: ")  # x86: once more, what dies first
+        raw = view.unparsed(i)
+        if b"---[ end " not in raw and not (closed and b"==========" in raw):
+            continue
+        line = view[i]
+        if not _same_writer(line, report.line):
+            continue
+        if _END.match(line.text):
+            # x86: once more where the one was that died first
+            summary = i + 1 < limit and view[i + 1].text.startswith(b"RIP: ")
             return i + 2 if summary else i + 1
-        if closed and text[:1] == b"=" and _RULE.match(text) and _same_writer(view[i], report.line):
+        if closed and _RULE.match(line.text):
             return i + 1
     return max(limit, report.at + 1)
 
@@ -328,4 +339,7 @@ def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[Lin
         # in a stall, the other CPUs answer with their traces
         ours = caller is None or line.caller == caller or (stalls and (line.caller or "").startswith("C"))
         if ours and not line.foreign:
-            yield from split_joined(line)
+            if is_joined(line):
+                yield from split_joined(line)
+            else:
+                yield line
