@@ -14,7 +14,16 @@ from pstored.oops.facts import (
     parse_registers,
     parse_task,
 )
-from pstored.oops.frames import is_user_pc, parse_frame, parse_lr, parse_mark, parse_pc, parse_title
+from pstored.oops.frames import (
+    is_user_pc,
+    parse_bare,
+    parse_frame,
+    parse_from,
+    parse_lr,
+    parse_mark,
+    parse_pc,
+    parse_title,
+)
 from pstored.oops.lines import Line
 from pstored.oops.model import Frame, Stack
 
@@ -76,9 +85,6 @@ class Trace:
     """Where the processor was that the trace is of."""
     inner: Frame | None = None
     """The same, printed within the trace: of the code that an interrupt or exception interrupted."""
-    user: bool = False
-    """It was in user space."""
-    cpu: int | None = None
 
     @property
     def aside(self) -> bool:
@@ -110,8 +116,6 @@ class Details:
     """The function that took the lock a lockdep report is about."""
     last_function: str | None = None
     """Of a work item that leaked something."""
-    nmi: bool = False
-    """The traces of other CPUs follow."""
 
     def main(self) -> Trace:
         """The trace of what is reported: the first with frames or a program counter that is not of something else."""
@@ -146,33 +150,44 @@ class _Reader:
         self.context = "task"
         self.caller: Frame | None = None
         self.frames = 0
-        self.in_modules = False
 
     def read(self, text: bytes) -> None:
-        mark, at = parse_mark(text) if b"<" in text else (None, 0)
-        if mark is not None:
-            self.context = mark
+        at = 0
+        if b"<" in text:
+            mark, at = parse_mark(text)
+            if mark is not None:
+                self.context = mark
+                if at == len(text):
+                    return
         if b"+0x" in text:
-            if self._read_frame(text, at) or self._read_position(text):
-                return
-            self._read_words(text)
-        elif mark is None or at < len(text):
-            if text.startswith((b" ", b"[", b"\t")) and self._read_frame(text, at):
-                return
+            if not (self._read_frame(text, at) or self._read_position(text)):
+                self._read_words(text)
+        elif not text.startswith((b" ", b"[", b"\t")) or not self._read_bare(text, at):
             self._read_words(text)
 
     def _read_frame(self, text: bytes, at: int) -> bool:
-        step = parse_frame(text, at, self.context)
-        if step is None:
-            self._flush()
-            return False
-        if self.trace.title.endswith(" at:") and self.found.lock is None:
-            self.found.lock = step.frame.function
+        if b" from " in text and (pair := parse_from(text, at, self.context)) is not None:
+            self._take(pair[0])
+            self.caller = pair[1]
+            return True
+        frame = parse_frame(text, at, self.context)
+        if frame is not None:
+            self._take(frame)
+        return frame is not None
+
+    def _read_bare(self, text: bytes, at: int) -> bool:
+        frame = parse_bare(text, at, self.context) if b"0x" in text or b"[" in text else None
+        if frame is not None:
+            self._take(frame)
+        return frame is not None
+
+    def _take(self, frame: Frame) -> None:
+        if self.found.lock is None and self.trace.title.endswith(" at:"):
+            self.found.lock = frame.function
         self.frames += 1
+        self.caller = None
         if self.frames <= MOST_FRAMES:
-            self.trace.frames.append(step.frame)
-            self.caller = step.caller
-        return True
+            self.trace.frames.append(frame)
 
     def _flush(self) -> None:
         """On arm, each line names callee and caller: the last caller is a frame, too."""
@@ -221,10 +236,7 @@ class _Reader:
                 found.traces.append(self.trace)
             else:
                 self._begin(title)
-            found.nmi = found.nmi or title.startswith("Sending NMI")
         if b"IP: " in text and is_user_pc(text):
-            if not self.trace.frames and self.trace.pc is None:
-                self.trace.user = True
             return
         if b"ainted" in text:
             task = parse_task(text)

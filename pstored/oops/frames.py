@@ -6,7 +6,6 @@ stands around it differs.  No pattern here can go back over more than a few byte
 """
 
 import re
-from typing import NamedTuple
 
 from pstored.oops.model import Frame
 
@@ -60,14 +59,6 @@ def parse_title(text: bytes) -> str | None:
     return None if found is None else text[:200].decode(errors="backslashreplace").strip()
 
 
-class Step(NamedTuple):
-    """What one line adds to a trace."""
-
-    frame: Frame
-    caller: Frame | None = None
-    """On arm: who called it; a frame of its own only where the trace ends."""
-
-
 def parse_mark(text: bytes) -> tuple[str | None, int]:
     """The stack that x86 says the next frames are on, and where the mark ends; None if there is no mark."""
     found = _MARK.match(text)
@@ -78,32 +69,11 @@ def parse_mark(text: bytes) -> tuple[str | None, int]:
     return _CONTEXTS.get(found["mark"], found["mark"].decode().lower()), found.end()
 
 
-def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Step | None:
-    """The frame that a line is; None if it is none."""
-    if b"+0x" in text:
-        found = _FRAME.match(text, at)
-        if found is not None:
-            caller = None
-            if b" from " in text and text.startswith((b" from ", b") from "), found.end()):
-                both = _FROM.match(text, at)
-                caller = None if both is None else _symbol(both, context)
-            return Step(_frame(found, context), caller)
-        found = _FROM.match(text, at)
-        if found is not None:
-            return Step(_callee(found, context), _symbol(found, context))
-        return None
-    if b"0x" not in text and b"[" not in text:
-        return None
-    found = _BARE.match(text, at) or _NUMBER.match(text, at)
+def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Frame | None:
+    """The frame that a line names from byte *at* on; None if it names none."""
+    found = _FRAME.match(text, at)
     if found is None:
         return None
-    return Step(
-        Frame(function=None, address=int(found["address"], 16), reliable=not found["doubt"], context=context), None
-    )
-
-
-def _frame(found: re.Match[bytes], context: str) -> Frame:
-    """Of _FRAME: its groups are address, doubt, name, offset, size, module, unreliable."""
     address, doubt, name, offset, size, module, unreliable = found.groups()
     return Frame(
         name.decode(),
@@ -114,6 +84,20 @@ def _frame(found: re.Match[bytes], context: str) -> Frame:
         None if address is None else int(address, 16),
         context,
     )
+
+
+def parse_from(text: bytes, at: int = 0, context: str = "task") -> tuple[Frame, Frame] | None:
+    """On arm: callee and caller, who is the next line's callee; only where the trace ends a frame of its own."""
+    found = _FROM.match(text, at)
+    return None if found is None else (_callee(found, context), _symbol(found, context))
+
+
+def parse_bare(text: bytes, at: int = 0, context: str = "task") -> Frame | None:
+    """A frame that is only an address."""
+    found = _BARE.match(text, at) or _NUMBER.match(text, at)
+    if found is None:
+        return None
+    return Frame(function=None, address=int(found["address"], 16), reliable=not found["doubt"], context=context)
 
 
 def _symbol(found: re.Match[bytes], context: str) -> Frame:
