@@ -105,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = add("list", "show", "one line for each crash, oldest first")
     show = add("show", "show", "what happened: in one sentence, when, on which boot, and the kernel's own words")
     show.add_argument("crash", nargs="?", default="-1", metavar="ID", help=f"{ID_HELP} (default: -1)")
-    for command in (listing, show):
+    decode = add("decode", "decode", "what happened, from any log: a file's, a serial capture, one record of pstore")
+    decode.add_argument("files", nargs="*", metavar="FILE", help="raw or packed; none, or -: standard input")
+    for command in (listing, show, decode):
         command.add_argument("--no-pager", action="store_true", help="do not page on a terminal")
     export = add("export", "archive", "one tar with everything about a crash", json=False)
     export.add_argument("crash", metavar="ID", help=ID_HELP)

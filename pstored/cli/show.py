@@ -20,7 +20,7 @@ def list(options: Namespace) -> int:  # noqa: A001 - the command's name
     if not summaries:
         print("no crashes in the archive")
         return 0
-    _page(render_list(summaries, style=_style(), width=_width()), options)
+    page(render_list(summaries, style=style(), width=_width()), options)
     return 0
 
 
@@ -42,7 +42,7 @@ def show(options: Namespace) -> int:
                 texts[name] = f.read()
         except OSError as e:
             crash["notes"].append(f"{name} cannot be read: {e.strerror}; `pstored analyze --all` makes it again")
-    _page(render_crash(crash, texts, directory=directory, style=_style()), options)
+    page(render_crash(crash, texts, directory=directory, style=style()), options)
     return 0
 
 
@@ -55,11 +55,12 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns
 
 
-def _style() -> Style:
+def style() -> Style:
+    """How to write on standard output."""
     return Style(color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
 
-def _page(text: str, options: Namespace) -> None:
+def page(text: str, options: Namespace) -> None:
     """Through a pager on a terminal, as systemd's tools do: SYSTEMD_PAGER, PAGER, less."""
     pager = os.environ.get("SYSTEMD_PAGER", os.environ.get("PAGER", "less"))
     if options.no_pager or not sys.stdout.isatty() or pager in ("", "cat"):

@@ -6,7 +6,8 @@
     lines      prefixes off            headers    what begins a report, of which kind
     reports    where it ends, tails    panics     what a panic's words mean
     details    its traces and facts    frames, facts
-    events     whom to blame           helpers, blame, signature
+    blame      whom to blame           helpers, entries, names
+    events     all of it               signature, kinds
 
 It names what the log says and nothing that it does not say; a log with no report gives no event.  Any bytes give
 events, never an error.  Time is linear in the text, and a text without a report is only searched, not split.
@@ -15,11 +16,24 @@ events, never an error.  Time is linear in the text, and a text without a report
 from collections.abc import Sequence
 
 from pstored.oops.events import make_event
+from pstored.oops.facts import explain_taint
+from pstored.oops.kinds import KINDS
 from pstored.oops.model import Event, Frame, Severity, Stack
-from pstored.oops.reports import find_reports, view_lines, view_text
+from pstored.oops.reports import View, find_reports, lost_report, view_lines, view_text
 from pstored.parse.kmsg import KmsgLine
 
-__all__ = ["Event", "Frame", "Severity", "Stack", "analyze", "find_event", "find_events", "principal"]
+__all__ = [
+    "KINDS",
+    "Event",
+    "Frame",
+    "Severity",
+    "Stack",
+    "analyze",
+    "explain_taint",
+    "find_event",
+    "find_events",
+    "principal",
+]
 
 
 def analyze(text: bytes) -> list[Event]:
@@ -29,11 +43,16 @@ def analyze(text: bytes) -> list[Event]:
         text: any log: of the kernel, of syslog or journald, of a serial line, or no log at all.
     """
     view, headers = view_text(text)
-    return [make_event(view, report) for report in find_reports(view, headers)]
+    reports = find_reports(view, headers)
+    if not reports and text.startswith((b"Panic", b"Oops", b"====")):
+        view = View(text.split(b"\n"))
+        lost = lost_report(view, text)
+        reports = [] if lost is None else [lost]
+    return [make_event(view, report) for report in reports]
 
 
 def principal(events: Sequence[Event]) -> Event | None:
-    """What the log is about: the first report of those that ended the boot; else the first of all."""
+    """What the log is about: its first report.  What comes after may have come of it."""
     return next(iter(events), None)
 
 

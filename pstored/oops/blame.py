@@ -53,7 +53,7 @@ class Blamed(NamedTuple):
 def blame(report: Report, details: Details) -> Blamed:
     """The function to look at, by the kind of report."""
     kind = report.kind
-    if kind in _NAMELESS:
+    if kind in _NAMELESS or (report.headless and details.any_pc() is None):
         return Blamed(None, trace=tuple(details.main().frames))
     if kind in ("rcu-stall", "soft-lockup"):
         return _blame_stall(report, details)

@@ -10,6 +10,7 @@ from pstored.oops.headers import Header, candidates, match_header
 from pstored.oops.lines import Line, from_kmsg, is_joined, parse_line, split_joined, split_message
 from pstored.oops.panics import Words, understand
 from pstored.oops.rule import Role
+from pstored.parse.header import split_dump_header
 from pstored.parse.kmsg import KmsgLine
 
 LONGEST = 1000
@@ -22,6 +23,8 @@ CHAIN_NS = 100_000_000
 """Reports that follow one another faster are one disaster, of which the first is the cause."""
 CAUSES = 64
 """So many reports before a panic are asked whether it belongs to them; a log with more of them at once is no log."""
+LONGEST_HEADER = 256
+"""Bytes in which the lines before a dump's text end."""
 DYING_LINES = 400
 """Without times: lines between an oops and the panic that it leads to."""
 
@@ -175,6 +178,25 @@ def find_reports(view: View, headers: list[tuple[int, Header, Line]]) -> list[Re
     _set_bounds(view, reports)
     _mark_chains(reports)
     return reports
+
+
+def lost_report(view: View, text: bytes) -> Report | None:
+    """The report that a dump was made for and whose first line is in another part; None if *text* is no dump."""
+    found = split_dump_header(text[:LONGEST_HEADER]).header
+    kind = {"Panic": "panic", "Oops": "oops"}.get("" if found is None else found.reason)
+    if found is None or kind is None:
+        return None
+    title = Line(f"{found.reason}#{found.count} Part{found.part}".encode(), None, None)
+    return Report(
+        Header(kind, Role.REPORT, {}),
+        first=0,
+        at=0,
+        last=min(len(view), LONGEST),
+        line=title,
+        panicked_at=0 if kind == "panic" else None,
+        headless=True,
+        damaged=["the first line of its report is not in this part of the dump"],
+    )
 
 
 def _same_writer(one: Line, other: Line) -> bool:
