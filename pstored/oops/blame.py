@@ -71,10 +71,10 @@ def blame(report: Report, details: Details) -> Blamed:
         found = _culprit(frames, groups) or _culprit(frames, groups - {Helper.TRAP})
         return _blamed(found, trace.frames, groups)
     if kind == "stack-overflow" and (inner := inside_entry(_reliable(trace.whole()))) is not None:
-        return _blamed(inner, trace.whole(), groups)  # what recurses is as random as in a stall
+        return _with(trace, _blamed(inner, trace.whole(), groups))  # what recurses is as random as in a stall
     named = report.header.groups.get("function")
     if named is not None and kind != "hard-lockup":
-        return _blame_named(report, named.decode(), trace.whole(), groups)
+        return _with(trace, _blame_named(report, named.decode(), trace.whole(), groups))
     if kind in ("other", "kcsan"):
         return Blamed(None, trace=tuple(trace.frames))
     return _blame_fault(report, details, groups)
@@ -98,9 +98,17 @@ def _blamed(found: Frame | None, frames: Sequence[Frame], groups: _Groups) -> Bl
     for frame in frames[at + 1 :]:
         if len(names) == signature.FRAMES:
             break
-        if frame.function is not None and frame.reliable and not is_helper(frame.function, groups):
-            names.append(strip_syscall(readable(frame.function)))
+        if frame.function is None or not frame.reliable or is_helper(frame.function, groups):
+            continue
+        name = strip_syscall(readable(frame.function))
+        if name != names[-1]:  # printed twice: by register and by frame, or inlined into itself
+            names.append(name)
     return Blamed(names[0], tuple(names), tuple(frames))
+
+
+def _with(trace: Trace, blamed: Blamed) -> Blamed:
+    """The same with the trace as it is printed: without the program counter."""
+    return blamed._replace(trace=tuple(trace.frames))
 
 
 def _by_name(name: str, frames: Sequence[Frame], groups: _Groups) -> Blamed:
@@ -118,10 +126,11 @@ def _blame_fault(report: Report, details: Details, groups: _Groups) -> Blamed:
     # other CPUs write between the lines of a hard lockup, and what is left of a cut report may begin in its trace
     pc = details.any_pc() if report.kind == "hard-lockup" or report.headless else details.pc()
     inner = pc or details.lr
-    if inner is not None and (not frames or frames[0] is not inner):
+    if inner is not None and (not frames or frames[0].function != inner.function):
         frames = [inner, *frames]
     named = (frame for frame in frames if frame.function is not None)
-    return _blamed(_culprit(_reliable(frames), groups) or pc or next(named, None), frames, groups)
+    found = _culprit(_reliable(frames), groups) or pc or next(named, None)
+    return _with(details.main(), _blamed(found, frames, groups))
 
 
 def _blame_named(report: Report, name: str, frames: Sequence[Frame], groups: _Groups) -> Blamed:
@@ -199,7 +208,7 @@ def _blame_stall(report: Report, details: Details) -> Blamed:
     if report.kind == "soft-lockup" and pc is not None and not is_helper(pc.function or "", groups):
         found = pc  # one CPU, in one function that nobody called for help: it spins there
     found = found or inside_entry(frames) or _culprit(frames, groups)
-    return _blamed(found, frames, groups)._replace(trace=tuple(trace.frames))
+    return _with(trace, _blamed(found, frames, groups))
 
 
 def _stalled(details: Details) -> tuple[Trace, list[Frame]]:

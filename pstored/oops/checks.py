@@ -9,13 +9,13 @@ CHECKS: tuple[Rule, ...] = (
     Rule(
         b"BUG",
         "kasan-uaf",
-        rb"BUG: KASA?N: \S*use[- ]after[- ]free(?! scope)(?:.{0,40}? in " + FN + rb")?",
+        rb"BUG: KASA[Nn]: [\w-]{0,40}?use[- ]after[- ]free(?:.{0,40}? in " + FN + rb")?",
         "mm/kasan/report.c",
     ),
     Rule(
         b"BUG",
         "kasan-oob",
-        rb"BUG: KASAN: \S*out[- ]of[- ]bounds(?:.{0,40}? in " + FN + rb")?",
+        rb"BUG: KASA[Nn]: [\w-]{0,40}?out[- ]of[- ]bounds(?:.{0,40}? in " + FN + rb")?",
         "mm/kasan/report.c",
     ),
     Rule(b"BUG", "kasan-other", rb"BUG: KASA[nN]:(?:.{0,80}? in " + FN + rb")?", "mm/kasan/report.c"),

@@ -20,12 +20,16 @@ from collections.abc import Iterable
 FRAMES = 5
 """So many frames tell two bugs in one function apart, and are mostly the same from one kernel build to the next."""
 LENGTH = 16
-_NUMBER = re.compile(r"(?:0x)?[0-9a-f]*[0-9][0-9a-f]*")
+_HEX = re.compile(r"(?:0x)?[0-9a-f]+")
 
 
 def loose(kind: str, function: str | None, title: str) -> str:
     """The signature by kind and function."""
-    return _digest([kind, _NUMBER.sub("#", title) if function is None else function])
+    return _digest([kind, _HEX.sub(_number, title) if function is None else function])
+
+
+def _number(found: re.Match[str]) -> str:
+    return "#" if any(digit.isdecimal() for digit in found[0]) else found[0]
 
 
 def strict(kind: str, frames: Iterable[str], function: str | None, title: str) -> str:
