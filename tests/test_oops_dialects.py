@@ -204,7 +204,7 @@ Call Trace:
     # arch/riscv/mm/fault.c; arch/riscv/kernel/process.c, __show_regs()
     "riscv": Dialect(
         """\
-[    8.000001] Unable to handle kernel access to user memory without uaccess routines at virtual address 0000000000000100
+[    8.000001] Unable to handle kernel access to user memory without uaccess routines at virtual address 00000100
 [    8.000002] Oops [#1]
 [    8.000003] CPU: 0 PID: 55 Comm: gauged Not tainted 6.6.0 #2
 [    8.000004] Hardware name: riscv-virtio,qemu (DT)
@@ -317,7 +317,7 @@ Call Trace:
     # arch/loongarch/mm/fault.c, arch/loongarch/kernel/traps.c
     "loongarch": Dialect(
         """\
-[    3.000001] CPU 1 Unable to handle kernel paging request at virtual address 0000000000000028, era == 9000000000a1b2c4, ra == 9000000000a1b2b0
+[    3.000001] CPU 1 Unable to handle kernel paging request at virtual address 00000028, era == 90000000a1b2c4, ra == 0
 [    3.000002] Oops[#1]:
 [    3.000003] CPU: 1 PID: 300 Comm: gauged Not tainted 6.6.0 #9
 [    3.000004] pc 9000000000a1b2c4 ra 9000000000a1b2b0 tp 9000000102a00000 sp 9000000102a03d50

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """First lines of what the kernel itself noticed: debuggers, BUG and WARN, locks, stalls, memory, panics."""
 
-from pstored.oops.rule import AT, FN, TASK, WATCHDOG, WHERE, Role, Rule
+from pstored.oops.rule import FN, TASK, WATCHDOG, WHERE, Role, Rule
 
 # Most specific first among the rules of one anchor.
 CHECKS: tuple[Rule, ...] = (
@@ -25,7 +25,12 @@ CHECKS: tuple[Rule, ...] = (
     Rule(b"BUG", "kcsan", rb"BUG: KCSAN: (?:[^\n]{1,60}? in " + FN + rb")?", "kernel/kcsan/report.c"),
     Rule(b"UBSAN: ", "ubsan", rb"UBSAN: ", "lib/ubsan.c"),
     Rule(b"BUG", "memleak", rb"BUG: memory leak", "mm/kmemleak.c, as its users print it"),
-    Rule(b"unreferenced object 0x", "memleak", rb"(?:kmemleak: )?unreferenced object " + AT, "mm/kmemleak.c"),
+    Rule(
+        b"unreferenced object 0x",
+        "memleak",
+        rb"(?:kmemleak: )?unreferenced object 0x(?P<address>[0-9a-f]{4,16})",
+        "mm/kmemleak.c",
+    ),
     # -- BUG() and WARN()
     Rule(b"BUG", "bug-on", rb"[kK]ernel BUG (?:at|in) ", "lib/bug.c"),
     Rule(
@@ -157,7 +162,7 @@ CHECKS: tuple[Rule, ...] = (
     Rule(
         b"BUG",
         "slab-corruption",
-        rb"BUG [\w:.,~-]{1,80}: (?:Object |Redzone|Poison|Padding|Freepointer|Wrong|Freechain|Invalid)",
+        rb"BUG [\w:.,~-]{1,80}: (?:Object|Redzone|Poison|Padding|Freepointer|Wrong|Freechain|Invalid)",
         "mm/slub.c",
     ),
     Rule(b"INFO: ", "slab-corruption", rb"INFO: (?:Allocated|Freed) in " + FN, "mm/slub.c"),

@@ -34,9 +34,9 @@ MOST_FRAMES = 2000
 _ASIDE = re.compile(
     r"Allocated|Freed|allocated by|freed by|Last potentially|Second to last|Uninit|Local variable"
     r"|-> #|the existing|the shortest"
-    r"|the dependencies|the \S+-irq-|\.\.\.|to a |\d+ locks? held|no locks held|\{|Showing all"
+    r"|the dependencies|the \S{1,40}-irq-|\.\.\.|to a |\d{1,9} locks? held|no locks held|\{|Showing all"
     r"|Last Breaking|Preemption disabled"
-    r"|(?:rcu: )?RCU grace-period|rcu_\w+ {2,}[A-Z] |.* at:$|hardirqs|softirqs|irq event"
+    r"|(?:rcu: )?RCU grace-period|rcu_\w{1,20} {2,20}[A-Z] |.{0,200} at:$|hardirqs|softirqs|irq event"
 )
 #   "... at: [<c0..>] lock_sock+0x1/0x2", kernel/locking/lockdep.c, print_lock()
 _LOCK_AT = re.compile(rb"[^\n]{0,400}?\bat:(?: \[<[0-9a-f]{4,16}>\]){0,2} {0,2}\.?([A-Za-z_$][\w$.]{0,511})\+0x")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """First lines of what the processor noticed: faults, traps, overflown stacks, hardware errors; by architecture."""
 
-from pstored.oops.rule import AT, FN, ON_CPU, TRAP, WHO, Rule
+from pstored.oops.rule import AT, CODE, FN, ON_CPU, TRAP, WHO, Rule
 
 # Most specific first among the rules of one anchor.
 FAULTS: tuple[Rule, ...] = (
@@ -122,7 +122,7 @@ FAULTS: tuple[Rule, ...] = (
     ),
     # -- traps: die() and its like
     Rule(b"PANIC: ", "double-fault", rb"(?:traps: )?PANIC: double fault", "arch/x86/kernel/traps.c", TRAP),
-    Rule(b"[#", "double-fault", rb"(?:traps: )?(?:Oops: )?double fault", "arch/x86/kernel/traps.c", TRAP),
+    Rule(b"[#", "double-fault", rb"(?:traps: )?(?:Oops: )?double fault" + CODE, "arch/x86/kernel/traps.c", TRAP),
     Rule(
         b"rotection fault",
         "gpf",
@@ -131,16 +131,16 @@ FAULTS: tuple[Rule, ...] = (
         "arch/x86/kernel/traps.c",
         TRAP,
     ),
-    Rule(b"[#", "gpf", rb"(?:Oops: )?stack segment: [0-9a-f]{4} ", "arch/x86/kernel/traps.c", TRAP),
+    Rule(b"[#", "gpf", rb"(?:Oops: )?stack segment" + CODE, "arch/x86/kernel/traps.c", TRAP),
     Rule(
         b"[#",
         "divide-error",
-        rb"(?:Oops: )?(?:divide[ _]error|(?:fixpoint|decimal) divide exception): ",
+        rb"(?:Oops: )?(?:divide[ _]error|(?:fixpoint|decimal) divide exception)" + CODE,
         "arch/x86/kernel/traps.c, arch/s390/kernel/traps.c",
         TRAP,
     ),
-    Rule(b"[#", "invalid-opcode", rb"(?:Oops: )?invalid opcode: ", "arch/x86/kernel/traps.c", TRAP),
-    Rule(b"[#", "invalid-opcode", rb"illegal op(?:eration|code): [0-9a-f]{4} ", "arch/s390/kernel/traps.c", TRAP),
+    Rule(b"[#", "invalid-opcode", rb"(?:Oops: )?invalid opcode" + CODE, "arch/x86/kernel/traps.c", TRAP),
+    Rule(b"[#", "invalid-opcode", rb"illegal op(?:eration|code)" + CODE, "arch/s390/kernel/traps.c", TRAP),
     Rule(
         b"Oops",
         "invalid-opcode",
@@ -174,7 +174,7 @@ FAULTS: tuple[Rule, ...] = (
     Rule(
         b"Oops",
         "oops",
-        ON_CPU + WHO + rb"(?:Internal error: )?Oops(?:\[#|[: ]{1,3}(?:\[#|[0-9A-Za-z-]))",
+        ON_CPU + WHO + rb"(?:Internal error: )?Oops(?: ?\[#|: | - | -?\d)",
         "arch/*/kernel/traps.c",
         TRAP,
     ),

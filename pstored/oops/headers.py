@@ -44,8 +44,8 @@ def _scanner() -> re.Pattern[bytes]:
 
 
 @cache
-def _rules(anchor: bytes) -> tuple[tuple[Rule, re.Pattern[bytes]], ...]:
-    return tuple((rule, re.compile(rule.pattern)) for rule in RULES if rule.anchor == anchor)
+def _rules(anchor: bytes) -> tuple[tuple[int, Rule, re.Pattern[bytes]], ...]:
+    return tuple((n, rule, re.compile(rule.pattern)) for n, rule in enumerate(RULES) if rule.anchor == anchor)
 
 
 def candidates(text: bytes) -> list[tuple[int, bytes]]:
@@ -63,10 +63,16 @@ def candidates(text: bytes) -> list[tuple[int, bytes]]:
 
 
 def match_header(text: bytes, anchors: Iterable[bytes]) -> Header | None:
-    """What a line is the first of, given the anchors that it holds; None if of nothing."""
-    for anchor in anchors:
-        for rule, pattern in _rules(anchor):
+    """What a line is the first of, given the anchors that it holds; None if of nothing.  The first rule counts."""
+    best: tuple[int, Rule, re.Match[bytes]] | None = None
+    for anchor in set(anchors):
+        for number, rule, pattern in _rules(anchor):
+            if best is not None and best[0] < number:
+                break
             if (found := pattern.match(text)) is not None:
-                groups = {name: value for name, value in found.groupdict().items() if value is not None}
-                return Header(rule.kind, rule.role, groups)
-    return None
+                best = number, rule, found
+                break
+    if best is None:
+        return None
+    _, rule, found = best
+    return Header(rule.kind, rule.role, {name: value for name, value in found.groupdict().items() if value is not None})

@@ -55,12 +55,12 @@ _STALLS = frozenset(("rcu-stall", "soft-lockup", "hard-lockup", "hung-task", "wo
 """Kinds in whose report the traces of other CPUs stand."""
 
 _END = re.compile(rb"---\[ end (?:trace|Kernel panic)")
-_RULE = re.compile(rb"={20,}")
+_RULE = re.compile(rb"={20,200}")
 #   what is printed right before a header, and belongs to it
 _PRELUDE = re.compile(
-    rb"-{4,}\[ cut here ?\]|8<--- cut here|={20,}|ODEBUG: |list_(?:add|del) corruption|usercopy: "
+    rb"-{4,40}\[ cut here ?\]|8<--- cut here|={20,200}|ODEBUG: |list_(?:add|del) corruption|usercopy: "
     rb"|refcount_t: |kernel tried to|"
-    rb"Kernel attempted to|unable to execute userspace|kasan: |[ ]{10,}(?:\\\|/|\"@'|/_\||\\__U_)"
+    rb"Kernel attempted to|unable to execute userspace|kasan: |[ ]{10,40}(?:\\\|/|\"@'|/_\||\\__U_)"
     rb"|rust_kernel: panicked|detected buffer overflow"
 )
 PRELUDE_LINES = 6

@@ -37,6 +37,7 @@ AT = rb"(?:0x)?(?P<address>[0-9a-f]{4,16})"
 TASK = rb"(?P<comm>.{1,64}?)[:/](?P<pid>\d{1,10})"
 ON_CPU = rb"(?:CPU ?(?P<cpu>\d{1,5}):? )?"  # mips, loongarch, alpha
 WHO = rb"(?:(?P<comm>[^:]{1,64}?) ?\((?:pid )?(?P<pid>\d{1,10})\): )?"  # sparc, alpha, parisc
+CODE = rb": [0-9a-f]{4} (?:ilc:\d )?\[#"  # x86 and s390, die(): error or interruption code, how many-th
 WATCHDOG = rb"(?:NMI )?(?:watchdog: )?"
 # "+0x12/0x34 [module], CPU#1: comm/83", since 6.17
 WHERE = (
