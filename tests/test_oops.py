@@ -60,7 +60,7 @@ HEADERS = [
     ("bug-on", "kernel BUG at drivers/misc/gauge.c:83!"),
     ("mce", "mce: [Hardware Error]: CPU 0: Machine Check Exception: 5 Bank 4: be00000000800400"),
     ("oops", "int3: 0000 [#1] SMP"),
-    ("oops", "Internal error: Oops - undefined instruction: 0 [#1] SMP ARM"),
+    ("invalid-opcode", "Internal error: Oops - undefined instruction: 0 [#1] SMP ARM"),
     ("oops", "Oops: 0002 [#1] PREEMPT SMP NOPTI"),
 ]
 

@@ -75,6 +75,10 @@ _REGISTER_LINES = tuple(
 )
 
 
+_ANOTHER = ("NMI backtrace", "CPU: ", "Sending NMI", "task:", "Task dump")
+"""Titles of traces of another CPU or task."""
+
+
 @dataclass(slots=True)
 class Trace:
     """One trace while it is read."""
@@ -224,43 +228,52 @@ class _Reader:
 
     def _read_words(self, text: bytes) -> None:
         self._flush()
-        found = self.found
         if text.startswith(_REGISTER_LINES):
             self._read_registers(text)
-            return
-        title = parse_title(text)
-        if title is not None:
-            new_cpu = title.startswith(("NMI backtrace", "CPU: ", "Sending NMI", "task:", "Task dump"))
-            if new_cpu and self.trace.pc is not None and not self.trace.frames:
-                self.trace = Trace(title)
-                found.traces.append(self.trace)
-            else:
-                self._begin(title)
-        if b"IP: " in text and is_user_pc(text):
-            return
-        if b"ainted" in text:
-            task = parse_task(text)
-            if task is not None:
+        elif not self._read_fact(text):
+            self._read_title(text)
+            if b"ainted" in text and (task := parse_task(text)) is not None:
                 self._take_task(task)
-                return
+            elif not (b"IP: " in text and is_user_pc(text)):
+                self._read_owner(text)
+                self._read_registers(text)
+
+    def _read_fact(self, text: bytes) -> bool:
+        """Whether the line is one of those that say one thing only, which is taken."""
+        found = self.found
+        if text.startswith(b"Modules linked in:"):
+            found.modules = found.modules or parse_modules(text)
+        elif text.startswith((b"Hardware name: ", b"Machine model: ")):
+            found.hardware = found.hardware or parse_hardware(text)
+        elif text.startswith((b"Code: ", b"Krnl Code: ", b" Code: ")):
+            found.code = found.code or parse_code(text)
+        else:
+            return False
+        return True
+
+    def _read_title(self, text: bytes) -> None:
+        title = parse_title(text)
+        if title is None:
+            return
+        if title.startswith(_ANOTHER) and self.trace.pc is not None and not self.trace.frames:
+            self.trace = Trace(title)  # the one before was interrupted in a place of which there is no trace
+            self.found.traces.append(self.trace)
+        else:
+            self._begin(title)
+
+    def _read_owner(self, text: bytes) -> None:
+        """What only lockdep, KASAN and kernels of old say in lines of their own."""
+        found = self.found
         if found.lock is None and b"at:" in text and (lock := _LOCK_AT.match(text)):
             found.lock = lock[1].decode()
         if found.last_function is None and b"last function:" in text and (last := _LAST_FUNCTION.match(text)):
             found.last_function = last[1].decode()
         if found.owner is None:
             found.owner = parse_owner(text)
-        if found.hardware is None:
-            found.hardware = parse_hardware(text)
-        if not found.modules and text.startswith(b"Modules linked in:"):
-            found.modules = parse_modules(text) or ()
-            return
-        if found.code is None and b"ode: " in text:
-            found.code = parse_code(text)
-        self._read_registers(text)
 
     def _read_registers(self, text: bytes) -> None:
         if self.frames == 0:
-            for name, value in parse_registers(text).items():
+            for name, value in parse_registers(text):
                 self.found.registers.setdefault(name, value)
 
     def _take_task(self, task: Task) -> None:

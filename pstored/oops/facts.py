@@ -33,7 +33,6 @@ _PROCESS = re.compile(
 )
 _BY_TASK = re.compile(rb"(?:Read|Write|Accessed)[^\n]{0,80} by task (?P<comm>.{1,64})/(?P<pid>\d{1,10})")
 _HARDWARE = re.compile(rb"(?:Hardware name|Machine model): ([^\n]{1,200})")
-_MODULES = re.compile(rb"Modules linked in:([^\n]*)")
 _MODULE = re.compile(rb"([\w-]{1,64})(?:\([A-Z+-]{0,12}\))?$")
 _CODE = re.compile(rb"(?:Krnl )?Code: ([0-9a-f<(][0-9a-f<>() ]{1,1000})")
 
@@ -105,7 +104,7 @@ def _taint(letters: bytes | None) -> str:
 
 def parse_owner(text: bytes) -> tuple[bytes, int] | None:
     """Name and number of the task, where only another line has them (arm, lockdep, KASAN)."""
-    if b"rocess " not in text and b"/" not in text:
+    if b"rocess " not in text and b" by task " not in text and b" is " not in text:
         return None
     found = _PROCESS.match(text) or _BY_TASK.match(text)
     if found is None:
@@ -120,12 +119,9 @@ def parse_hardware(text: bytes) -> bytes | None:
     return None if found is None else found[1].strip()
 
 
-def parse_modules(text: bytes) -> tuple[str, ...] | None:
-    """Names of the loaded modules; None if the line does not list them."""
-    found = _MODULES.match(text)
-    if found is None:
-        return None
-    words = found[1].split(b"[last unloaded")[0].split()
+def parse_modules(text: bytes) -> tuple[str, ...]:
+    """Names of the loaded modules."""
+    words = text.partition(b":")[2].split(b"[last unloaded")[0].split()
     return tuple(module[1].decode() for word in words if (module := _MODULE.match(word)) is not None)
 
 
@@ -140,10 +136,7 @@ def parse_code(text: bytes) -> str | None:
 #   x86 "RAX: ffff888003a1 RBX: ...", arm "r7 : 00000000  r6 : c0a03d48", arm64 "x29: ffff80", riscv " gp : ffff",
 #   powerpc "GPR00: v v v v", mips "$ 0   : v v v v", s390 "Krnl GPRS: v v v v",
 #   sparc "g0: v g1: v", parisc "r00-03  v v"
-_NAMED = re.compile(
-    rb"(?:^|[ \t])(?P<name>[A-Za-z][A-Za-z0-9_]{0,9}) ?[:=] ?"
-    rb"(?:[0-9a-f]{4}:)?(?P<value>[0-9a-f]{8,16})\b"
-)
+_NAMED = re.compile(rb"(?:^|[ \t])([A-Za-z][A-Za-z0-9_]{0,9}) ?[:=] ?(?:[0-9a-f]{4}:)?([0-9a-f]{8,16})\b")
 _ROW = re.compile(
     rb"[ \t]{0,8}(?P<name>GPR|Krnl GPRS|\$ ?|r|sr)(?P<first>\d{0,2})"
     rb"(?:-\d\d)? {0,4}:? {1,4}(?P<values>[0-9a-f]{8,16}(?: [0-9a-f]{8,16}){1,7})"
@@ -151,13 +144,16 @@ _ROW = re.compile(
 _NO_REGISTERS = frozenset((b"Code", b"Comm", b"address", b"Oops", b"EFLAGS"))
 
 
-def parse_registers(text: bytes) -> dict[str, int]:
-    """The registers of one line; empty if it shows none."""
-    if b":" not in text and b"=" not in text and b"r" not in text:
-        return {}
-    row = _ROW.match(text)
-    if row is not None:
+def parse_registers(text: bytes) -> list[tuple[str, int]]:
+    """Names and values of the registers of one line; empty if it shows none."""
+    if text.lstrip()[:1] in _ROWS and (row := _ROW.match(text)) is not None:
         prefix = {b"GPR": "r", b"Krnl GPRS": "r", b"$": "$", b"$ ": "$"}.get(row["name"], row["name"].decode())
         first = int(row["first"] or 0)
-        return {f"{prefix}{first + n}": int(v, 16) for n, v in enumerate(row["values"].split())}
-    return {m["name"].decode(): int(m["value"], 16) for m in _NAMED.finditer(text) if m["name"] not in _NO_REGISTERS}
+        return [(f"{prefix}{first + n}", int(v, 16)) for n, v in enumerate(row["values"].split())]
+    if b":" not in text and b"=" not in text:
+        return []
+    return [(name.decode(), int(value, 16)) for name, value in _NAMED.findall(text) if name not in _NO_REGISTERS]
+
+
+_ROWS = frozenset((b"G", b"K", b"$", b"r", b"s"))
+"""What the lines begin with that name only the first of their registers."""

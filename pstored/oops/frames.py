@@ -130,8 +130,8 @@ def _callee(found: re.Match[bytes], context: str) -> Frame:
 _WHERE = rb"(?:\(?\[<?[0-9a-f]{4,16}>?\]\)? {0,2}){0,2}[({<]?" + _SYMBOL
 _PC = re.compile(
     rb"(?:.{0,40}?\b)?(?:"
-    rb"RIP(?:: ?| !INEXACT! | (?=[0-9a-f]{2}:<))(?:(?P<selector>[0-9a-f]{2,4}):)?(?:<[0-9a-f]{8,16}> )?|"  # x86-64
-    rb"E?IP: ?(?:(?P<selector32>[0-9a-f]{4}):)?|EIP is at |"  # i386; x86 up to 4.9 in the second line of a fault
+    rb"RIP(?:: ?| !INEXACT! | (?=[0-9a-f]{2}:<))(?:([0-9a-f]{2,4}):)?(?:<[0-9a-f]{8,16}> )?|"  # x86-64
+    rb"E?IP: ?(?:([0-9a-f]{4}):)?|EIP is at |"  # i386; x86 up to 4.9 in the second line of a fault
     rb"(?:PC|pc) is at |e?pc {0,3}: {0,3}(?:[0-9a-f]{8,16} )?|"  # arm, alpha; arm64, riscv, mips
     rb"NIP \[[0-9a-f]{8,16}\] |"  # powerpc
     rb"Krnl PSW : [0-9a-f]{8,16} [0-9a-f]{8,16} |"  # s390
@@ -141,19 +141,23 @@ _LR = re.compile(
     rb"(?:.{0,60}?\b)?(?:LR is at |lr ?: |ra is at |\bra {0,4}: {0,5}(?:[0-9a-f]{8,16} )?|LR \[[0-9a-f]{8,16}\] |"
     rb"RPC: |RP\(r2\): |I7: )" + _WHERE
 )
-_PC_CUES = (b"IP", b"pc", b"PC", b"PSW", b"IAOQ[0]", b"ERA")
-_LR_CUES = (b"lr", b"LR", b"ra", b"RP", b"I7")
 _USER_SELECTORS = frozenset((b"0033", b"0023", b"002b", b"0073", b"33", b"23"))
 
 
 def parse_pc(text: bytes) -> Frame | None:
     """Where the processor was, if this line says so and it was in the kernel."""
-    return _position(text, _PC, _PC_CUES)
+    if not (b"IP" in text or b"pc" in text or b"PC" in text or b"PSW" in text or b"IAOQ[0]" in text or b"ERA" in text):
+        return None
+    found = _PC.match(text)
+    selectors = () if found is None else (found[1], found[2])
+    return None if _USER_SELECTORS.intersection(selectors) else _position(found)
 
 
 def parse_lr(text: bytes) -> Frame | None:
     """Where it would have returned to: arm's LR and its like."""
-    return _position(text, _LR, _LR_CUES)
+    if not (b"lr" in text or b"LR" in text or b"ra" in text or b"RP" in text or b"I7" in text):
+        return None
+    return _position(_LR.match(text))
 
 
 def is_user_pc(text: bytes) -> bool:
@@ -169,13 +173,5 @@ _LABEL = re.compile(rb"LC\d{1,6}$")
 """A constant's label: no function, the processor jumped into data."""
 
 
-def _position(text: bytes, pattern: re.Pattern[bytes], cues: tuple[bytes, ...]) -> Frame | None:
-    if b"+0x" not in text or not any(cue in text for cue in cues):
-        return None
-    found = pattern.match(text)
-    if found is None or _LABEL.match(found["name"]):
-        return None
-    groups = found.groupdict()
-    if (groups.get("selector") or groups.get("selector32")) in _USER_SELECTORS:
-        return None
-    return _symbol(found, "task")
+def _position(found: re.Match[bytes] | None) -> Frame | None:
+    return None if found is None or _LABEL.match(found["name"]) else _symbol(found, "task")
