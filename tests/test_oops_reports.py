@@ -163,6 +163,24 @@ def test_what_a_program_says_is_no_report(prefix: str) -> None:
     assert analyze(f"{prefix}BUG: kernel NULL pointer dereference, address: 0\n".encode()) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "severity"),
+    [
+        ("Out of memory: Killed process 83 (gauged) total-vm:1kB, anon-rss:0kB", Severity.WARNING),
+        ("mce: [Hardware Error]: Machine check events logged", Severity.WARNING),
+        ("mce: [Hardware Error]: CPU 2: Machine Check: 0 Bank 5: 8800004000800400", Severity.WARNING),
+        ("mce: [Hardware Error]: CPU 2: Machine Check Exception: 5 Bank 4: be00000000800400", Severity.OOPS),
+        ("Oops: Machine check, sig: 7 [#1]", Severity.OOPS),
+        ("WARNING: possible circular locking dependency detected", Severity.WARNING),
+        ("BUG: KCSAN: data-race in gauge_show / gauge_store", Severity.WARNING),
+        ("Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled", Severity.PANIC),
+    ],
+)
+def test_what_died_of_it_is_told(line: str, severity: Severity) -> None:
+    """Nothing of a report after which the kernel goes on as before: it is no crash."""
+    assert only(line).severity is severity
+
+
 # -- bounds, tails, chains
 
 TRACE = ("Call Trace:", " gauge_store+0x14/0x20 [gauge]", " vfs_write+0xc2/0x3d0", " do_syscall_64+0x38/0x90")

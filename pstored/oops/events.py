@@ -9,8 +9,11 @@ from pstored.oops.details import Details, read_details
 from pstored.oops.model import Event, Frame, Severity
 from pstored.oops.reports import Report, View, lines_of
 
-_HARMLESS = frozenset(("warning", "lockdep", "memleak", "other", "reboot"))
-"""Kinds after which everything goes on."""
+_HARMLESS = frozenset(
+    ("warning", "lockdep", "memleak", "other", "reboot", "oom", "ubsan", "kcsan", "preempt-debug", "mce")
+)
+"""Kinds after which the kernel goes on as before, unless it says otherwise."""
+_FATAL_MCE = re.compile(rb"[^\n]{0,60}(?:Exception|HPMC|Severe|Fatal|kernel mode)")
 _TRACELESS = frozenset(("sysrq", "oom", "workqueue-lockup", "mce", "other", "reboot", "panic"))
 """Kinds that need not have a call trace."""
 _INNER_TIME = re.compile(rb"\[ {0,4}\d{1,12}\.\d{6}\]")
@@ -57,7 +60,9 @@ def make_event(view: View, report: Report) -> Event:
 def _severity(report: Report) -> Severity:
     if report.panicked_at is not None:
         return Severity.PANIC
-    return Severity.WARNING if report.kind in _HARMLESS and not report.trapped else Severity.OOPS
+    if report.trapped or (report.kind == "mce" and _FATAL_MCE.match(report.line.text)):
+        return Severity.OOPS
+    return Severity.WARNING if report.kind in _HARMLESS else Severity.OOPS
 
 
 def _title(report: Report, function: str | None) -> str:
