@@ -3,8 +3,9 @@
 
 PYTHON ?= python3
 VENV := .venv
+PREFIX ?= /usr
 
-.PHONY: all demo test test-vm bench lint clean
+.PHONY: all demo test test-vm bench lint install install-units clean
 
 all: $(VENV)/.ready
 
@@ -21,7 +22,7 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/python -m fake_pstore --demo
 
 test: $(VENV)/.ready
-	.ci/apt systemd util-linux
+	.ci/apt systemd systemd-journal-remote util-linux
 	$(VENV)/bin/pytest
 
 # Real kernels in QEMU, crashed and collected from: some 15 minutes on two cores.
@@ -38,6 +39,32 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The program in a virtual environment of its own, which is how Debian's "externally managed" Python wants it, and the
+# units. DESTDIR= is for packagers, PIP_* for those without a network (pip(1)); who packages the program by other means
+# takes install-units. PYTHON= is what runs it: one in a home directory is out of the units' sight.
+LIBRARY := $(PREFIX)/lib/pstored
+install: $(VENV)/.ready install-units
+	rm -rf '$(DESTDIR)$(LIBRARY)'
+	$(PYTHON) -m venv --without-pip '$(DESTDIR)$(LIBRARY)'
+	$(VENV)/bin/pip --python '$(DESTDIR)$(LIBRARY)/bin/python3' install --quiet --disable-pip-version-check --no-compile '.[compress]'
+	$(PYTHON) -m compileall -q $(if $(DESTDIR),-s '$(DESTDIR)' -p /) '$(DESTDIR)$(LIBRARY)/lib'
+	find '$(DESTDIR)$(LIBRARY)/bin' -type f -delete
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	printf '%s\n' '#!$(LIBRARY)/bin/python3 -I' 'from pstored.__main__ import main' 'main()' >'$(DESTDIR)$(PREFIX)/bin/pstored'
+	chmod 755 '$(DESTDIR)$(PREFIX)/bin/pstored'
+
+UNITS := $(wildcard units/*.service units/*.target)
+install-units:
+	install -d '$(DESTDIR)$(PREFIX)/lib/systemd/system' '$(DESTDIR)$(PREFIX)/share/doc/pstored'
+	set -e; for unit in $(UNITS); do \
+		sed 's,/usr/,$(PREFIX)/,' $$unit >'$(DESTDIR)$(PREFIX)/lib/systemd/system/'$${unit#units/}; done
+	install -Dm644 units/80-pstored.preset -t '$(DESTDIR)$(PREFIX)/lib/systemd/system-preset'
+	install -Dm644 units/pstored.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pstored.conf'
+	install -Dm644 units/pstored.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/pstored.conf'
+	install -Dm644 units/pstored.catalog -t '$(DESTDIR)$(PREFIX)/lib/systemd/catalog'
+	install -Dm644 units/pstored.conf -t '$(DESTDIR)$(PREFIX)/lib'
+	install -Dm644 README.md LICENSE -t '$(DESTDIR)$(PREFIX)/share/doc/pstored'
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,6 +22,8 @@ _EPOCH = 1_795_000_000
 """A few days before the captures were made (November 2026)."""
 _CONSOLE_SIZE = ZONE // 2
 _FTRACE_CALLS = 400
+_BETWEEN = 2000
+"""Bytes of ordinary chatter between two oopses: some seconds."""
 
 
 class Outcome(NamedTuple):
@@ -40,6 +42,7 @@ class _Boot:
     truth: BootTruth
     log: klog.Log
     dumps: int = 0
+    oopses: int = 0
 
     def now_ns(self) -> int:
         """Wall clock."""
@@ -78,13 +81,17 @@ class _Machine:
         klog.fill(boot.log, max(self.scenario.filler, (self.options.parts or 0) * room))
         for event in truth.events:
             self.happen(event, boot, number)
+        self.boots[-1] = truth._replace(messages=tuple(boot.log.messages))
         return boot
 
     def happen(self, event: str, boot: _Boot, number: int) -> None:
         """One of scenarios.EVENTS."""
         log = boot.log
         if event in ("oops", "fault"):
-            registers = fault.oops(log)
+            if boot.oopses:
+                klog.fill(log, _BETWEEN)
+            boot.oopses += 1
+            registers = fault.oops(log, number=boot.oopses)
             if event == "oops":
                 self.dump(boot, b"Oops")
             fault.repeat_registers(log, registers)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .kernels import Era
-from .klog import STAMP_PREFIX
+from .klog import STAMP_PREFIX, Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +48,5 @@ class BootTruth(NamedTuple):
     """Unix seconds."""
     events: tuple[str, ...]
     """Words of scenarios.EVENTS."""
+    messages: tuple[Message, ...] = ()
+    """All that its kernel logged; see devkmsg.py."""

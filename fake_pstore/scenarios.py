@@ -49,6 +49,9 @@ class Scenario:
 SCENARIOS = {
     "panic": Scenario(what="a panic by sysrq-c", boots=(("panic",),)),
     "oops": Scenario(what="an oops that the machine survived until it was rebooted", boots=(("oops", "reboot"),)),
+    "two-oopses": Scenario(
+        what="two oopses of one boot, seconds apart, that the machine survived", boots=(("oops", "oops", "reboot"),)
+    ),
     "oops-panic": Scenario(
         what="an oops, then the panic it led to: two dumps of one boot",
         boots=(("oops", "panic"),),

@@ -12,37 +12,33 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pstored import __version__, durable
 from pstored.archive import SCHEMA, Archive, dump_json, join_id, seal
 from pstored.archive import Harvest as Bundle
-from pstored.boots import (
-    Attribution,
-    Boot,
-    Confidence,
-    Method,
-    Question,
-    attribute,
-    format_ledger,
-    parse_ledger,
-    see_boot,
-)
+from pstored.boots import Attribution, Confidence, KernelLines, Method, Question, attribute
+from pstored.bundle import live_boot
 from pstored.config import Config
-from pstored.crash import find_crash, no_crash, texts
-from pstored.dumps import assemble
+from pstored.crash import find_crash, merge, no_crash, texts
+from pstored.dumps import MAX_PART, Dump, assemble
 from pstored.errors import ArchiveError
-from pstored.host import Facts
 from pstored.incidents import Incident, are_one_boot, group
-from pstored.oops import Event
+from pstored.ledger import read_ledger
+from pstored.logs import Log, ends_orderly
+from pstored.oops import Event, EventKey, Severity, event_keys, find_events
 from pstored.outbox import Outbox, enabled_sinks
 from pstored.parse.record import Record, decode_record
 from pstored.report import FileReport, Report, build
 
 logger = logging.getLogger(__name__)
-LEDGER = "boots.jsonl"
 RECENT = 10
 """So many of the newest crashes may still grow by a harvest whose boot is not named."""
+PROOFS = (Method.KMSG, Method.STAMP, Method.JOURNAL)
+"""Methods whose answer nothing else overrules."""
+FORGOTTEN = "found earlier, and no longer in the journal: "
+"""Stands before evidence that was kept of an earlier analysis."""
 
 
 class Found(NamedTuple):
@@ -55,40 +51,35 @@ class Found(NamedTuple):
     failures: tuple[str, ...]
     """Harvests that could not be analyzed, and why; their records are archived all the same."""
 
-
-# -- the ledger
-
-
-def read_ledger(archive: Archive) -> list[Boot]:
-    """The boots seen, oldest first; empty if there is no ledger."""
-    try:
-        with open(os.path.join(archive.path, LEDGER), "rb") as f:
-            return parse_ledger(f.read())
-    except OSError:
-        return []
-
-
-def note_boot(archive: Archive, facts: Facts, *, stamped: bool) -> None:
-    """Write the running boot into the ledger; the caller holds the archive's lock."""
-    before = read_ledger(archive)
-    ledger = see_boot(before, facts, stamped=stamped)
-    if ledger != before:
-        archive.write(archive.path, {LEDGER: format_ledger(ledger)})
+    def and_then(self, later: "Found") -> "Found":
+        """What two runs found, one after the other."""
+        crashes = tuple(dict.fromkeys(self.crashes + later.crashes))
+        return Found(crashes, self.notes + later.notes, self.failures + later.failures)
 
 
 # -- harvests into crashes
 
 
-def analyze(archive: Archive, config: Config, *, again: bool = False, touched: Iterable[str] = ()) -> Found:
+def analyze(
+    archive: Archive,
+    config: Config,
+    *,
+    journal: KernelLines | None = None,
+    again: bool = False,
+    touched: Iterable[str] = (),
+) -> Found:
     """Take every harvest that has no analysis yet; the caller holds the archive's lock.
 
     Args:
         archive: where.
         config: for the stamp's prefix and the sinks.
+        journal: knows the kernel lines of earlier boots; None if it is not to be asked.
         again: do all harvests anew.
         touched: harvests whose erased.json has changed: the crashes with records of theirs are written anew.
     """
-    analyzer = _Analyzer(archive, config)
+    analyzer = _Analyzer(archive, config, journal)
+    if again:
+        analyzer.remember(s["id"] for s in archive.crash_summaries() if s["method"] == Method.JOURNAL)
     todo = archive.harvest_ids() if again else archive.unanalyzed()
     for harvest_id in todo:
         analyzer.take(harvest_id, again=again)
@@ -116,9 +107,10 @@ def _is_sure(boot: _Crash | Attribution) -> bool:
 
 
 class _Analyzer:
-    def __init__(self, archive: Archive, config: Config) -> None:
+    def __init__(self, archive: Archive, config: Config, journal: KernelLines | None) -> None:
         self.archive = archive
         self.config = config
+        self.journal = journal
         self.ledger = read_ledger(archive)
         self.outbox = Outbox(archive)
         self.changed: list[str] = []
@@ -127,39 +119,53 @@ class _Analyzer:
         self.made: dict[str, _Crash] = {}  # in this run
         self._whole: set[str] = set()  # harvests whose records could be read
         self._bundles: dict[str, Bundle] = {}
+        self._said: dict[tuple[str, str], Attribution] = {}  # by the journal, of a harvest's record, by name
         self._earlier: list[_Crash] | None = None
 
     def take(self, harvest_id: str, *, again: bool) -> None:
         """Analyze one harvest; whatever goes wrong is noted, and stops nothing else."""
         failed = None
+        crashes: list[str] = []
+        notes: list[str] = []
+        consoles: list[dict[str, Any]] = []
         try:
-            crashes, notes = self._analyze(harvest_id, again=again)
+            crashes, notes, consoles = self._analyze(harvest_id, again=again)
         except ArchiveError as e:
-            crashes, notes, failed = [], [], str(e)
+            failed = str(e)
         except Exception as e:
             logger.debug("harvest %s", harvest_id, exc_info=True)
-            crashes, notes, failed = [], [], f"{type(e).__name__}: {e} (a bug in pstored: please report it)"
+            failed = f"{type(e).__name__}: {e} (a bug in pstored: please report it)"
         if failed is not None:
             self.failures.append(f"harvest {harvest_id} cannot be analyzed, its records are archived: {failed}")
         self.notes += notes
         if crashes:  # theirs are new names: durable before the harvest counts as analyzed
             with durable.archive_errors("flush", self.archive.crashes):
                 durable.flush_directory(self.archive.crashes)
-        document = {"schema": SCHEMA, "pstored": __version__, "failed": failed, "crashes": crashes, "notes": notes}
+        document = {
+            "schema": SCHEMA,
+            "pstored": __version__,
+            "failed": failed,
+            "crashes": crashes,
+            "notes": notes,
+            "consoles": consoles,
+        }
         self.archive.write(self.archive.harvest_directory(harvest_id), {"analyzed.json": dump_json(document)})
 
-    def _analyze(self, harvest_id: str, *, again: bool) -> tuple[list[str], list[str]]:
+    def _analyze(self, harvest_id: str, *, again: bool) -> tuple[list[str], list[str], list[dict[str, Any]]]:
+        """Crashes, notes, and the consoles that show none, with their boot and whether it ended in order."""
         records = self._records(harvest_id)
         started_ns = _started_ns(self._bundle(harvest_id).facts)
         incidents = group(records, stamp_prefix=self.config.boots.stamp_prefix, started_ns=started_ns)
         boots = _without_twins([self._attribute(incident, harvest_id) for incident in incidents])
         crashes: list[str] = []
         notes: list[str] = []
+        consoles: list[dict[str, Any]] = []
         order = 0
         for incident, boot in zip(incidents, boots, strict=True):
             event = find_crash(incident)
             if event is None:
                 notes.append(no_crash(incident))
+                consoles += _consoles(incident, boot)
                 continue
             older = self._find_older(incident, boot, harvest_id, again=again)
             if older is None:
@@ -168,7 +174,7 @@ class _Analyzer:
             else:
                 crash = self._grow(older, incident, harvest_id) or older.id
             crashes.append(crash)
-        return crashes, notes
+        return crashes, notes, consoles
 
     # -- records
 
@@ -205,15 +211,44 @@ class _Analyzer:
         ids = [boot.boot_id for boot in self.ledger]
         # boots after the collecting one cannot be meant, and must not change the answer when all is done again
         known = self.ledger[: ids.index(collecting_boot) + 1] if collecting_boot in ids else self.ledger
-        return attribute(
+        answer = attribute(
             Question(
                 incident=incident,
                 ledger=tuple(known),
                 collecting_boot=collecting_boot,
                 started_ns=_started_ns(facts),
                 stamp_prefix=self.config.boots.stamp_prefix,
+                journal=self.journal,
+                live=tuple(
+                    (r.name, boot_id)
+                    for r in incident.records()
+                    if (boot_id := live_boot(self._bundle(r.harvest_id).facts)) is not None
+                ),
             )
         )
+        said = {a for r in incident.records() if (a := self._said.get((r.harvest_id, r.name))) is not None}
+        if answer.method in PROOFS or len(said) != 1:
+            return answer
+        kept = said.pop()
+        return replace(kept, evidence=kept.evidence + tuple(incident.evidence))
+
+    def remember(self, crash_ids: Iterable[str]) -> None:
+        """Note what the journal said of these crashes before they are made anew: journals are rotated, and forget."""
+        for crash_id in crash_ids:
+            try:
+                crash = self.archive.load_crash(crash_id)
+                boot = crash["boot"]
+                if boot["method"] != Method.JOURNAL:
+                    continue
+                answer = Attribution(
+                    boot_id=boot["id"],
+                    method=Method.JOURNAL,
+                    confidence=Confidence(boot["confidence"]),
+                    evidence=(FORGOTTEN + boot["evidence"][0].removeprefix(FORGOTTEN),),
+                )
+                self._said.update({(r["harvest_id"], r["name"]): answer for r in crash["records"]})
+            except (ArchiveError, LookupError, TypeError, ValueError, AttributeError) as e:
+                logger.warning("what the journal said of crash %s is lost: %s", crash_id, e)
 
     # -- crashes
 
@@ -279,6 +314,7 @@ class _Analyzer:
             raise ArchiveError(f"crash {older.id} is no crash any more with the records of harvest {harvest_id}")
         grown = _holds_more(whole, before)
         revision = older.revision + 1 if grown else older.revision
+        self.remember([older.id])
         boot = self._attribute(whole, harvest_id)
         return self._write(whole, event, boot, crash_id=older.id, order=older.order, revision=revision, tell=grown)
 
@@ -347,6 +383,7 @@ class _Analyzer:
         whole = group_as_one(self._records_of(crash))
         event = find_crash(whole)
         if event is not None:
+            self.remember([crash.id])
             boot = self._attribute(whole, crash.harvests[-1])
             self._write(whole, event, boot, crash_id=crash.id, order=crash.order, revision=crash.revision, tell=False)
 
@@ -361,14 +398,46 @@ class _Analyzer:
 
 
 def _holds_more(whole: Incident, before: Incident) -> bool:
-    """Whether there is another dump, or what was missing or broken of one: worth telling once more."""
-    parts_now, parts_then = (sum(len(set(d.parts)) for d in i.dumps) for i in (whole, before))
+    """Whether there is another event, or what was missing or broken of a dump: worth telling once more.
+
+    A dump of what another source has told already (an oops, read from the running kernel's log) is not.
+    """
     mended = all(d.is_complete for d in whole.dumps) and not all(d.is_complete for d in before.dumps)
-    return len(whole.dumps) > len(before.dumps) or parts_now > parts_then or mended
+    had = {(d.backend, d.reason, d.count): len(set(d.parts)) for d in before.dumps}
+    fuller = any(len(set(d.parts)) > had.get((d.backend, d.reason, d.count), MAX_PART) for d in whole.dumps)
+    return mended or fuller or _panicked(whole) > _panicked(before) or _tells_more(whole, before)
+
+
+def _panicked(incident: Incident) -> bool:
+    event = find_crash(incident)
+    return event is not None and event.severity is Severity.PANIC
+
+
+def _tells_more(whole: Incident, before: Incident) -> bool:
+    """By the texts; of dumps whose text tells nothing, by the number of dumps."""
+    told_now, told_then = (_events(incident) for incident in (whole, before))
+    if told_now - told_then:
+        return True
+    silent = any(d.log.event is None for d in whole.dumps)
+    dumps_now, dumps_then = (sum(d.reason is not None for d in i.dumps) for i in (whole, before))
+    return silent and dumps_now > max(dumps_then, len(told_then))
+
+
+def _events(incident: Incident) -> set[EventKey]:
+    lines = Log(merge(incident.dumps)).lines
+    return set(event_keys(lines, find_events(lines)))
+
+
+def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:
+    return [
+        {"boot_id": boot.boot_id, "name": name, "orderly": ends_orderly(log)}
+        for name, log in incident.logs()
+        if name.startswith("console") and boot.boot_id is not None
+    ]
 
 
 def _without_twins(boots: list[Attribution]) -> list[Attribution]:
-    """What is proven to be of different boots cannot be of one: then neither is named, but by a stamp."""
+    """What seems to be of different boots cannot be of one: then neither is named, but by a stamp or the journal."""
     count = Counter(boot.boot_id for boot in boots)
     return [
         Attribution(
@@ -377,7 +446,7 @@ def _without_twins(boots: list[Attribution]) -> list[Attribution]:
             confidence=Confidence.NONE,
             evidence=(f"several crashes of different boots would be of boot {boot.boot_id}", *boot.evidence),
         )
-        if boot.boot_id is not None and boot.method is not Method.STAMP and count[boot.boot_id] > 1
+        if boot.boot_id is not None and boot.method not in PROOFS and count[boot.boot_id] > 1
         else boot
         for boot in boots
     ]
@@ -391,10 +460,22 @@ def _started_ns(facts: dict[str, Any]) -> int | None:
     return wall_ns - int(uptime_s * 1e9)
 
 
+def _by_uptime(dumps: list[Dump]) -> list[Dump]:
+    """Dumps of one boot in the order of its own clock: the wall clock may have been set since the log was read."""
+    if not any(d.is_live for d in dumps) or any(d.log.span is None for d in dumps):
+        return dumps
+
+    def order(dump: Dump) -> tuple[bool, int, bool]:
+        end = 0 if dump.log.span is None else dump.log.span[1]
+        return dump.reason not in (None, "Oops"), end, not dump.is_live  # what a boot survives comes first
+
+    return sorted(dumps, key=order)
+
+
 def group_as_one(records: list[Record]) -> Incident:
     """Records that are known to be of one boot."""
     incident = Incident()
-    for dump in assemble(r for r in records if r.type == "dmesg"):
+    for dump in _by_uptime(assemble(r for r in records if r.type == "dmesg")):
         incident.add(dump)
     incident.zones += [r for r in records if r.type != "dmesg"]
     return incident

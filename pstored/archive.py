@@ -15,6 +15,7 @@ r"""The archive: what is kept, where, and how it survives.  Its layout is a publ
             dmesg.txt console.txt ...   what a person reads
             delivered.json              which sinks have it, and since when
         outbox/<sink>/<crash-id>.json   still to be delivered
+        imported.json                   what systemd-pstore's directory holds that was imported (pstored.imports)
         harvests.index crashes.index    caches, one line an entry; made again from the above when they disagree
 
 An id is ``<UTC time>-<digest>``.  Its time is that of the collection, or one second after the newest id's if the clock
@@ -351,6 +352,13 @@ class Archive:
         if any(not isinstance(crash.get(key), kind) for key, kind in _REPORT.items()):
             raise ArchiveError(f"{path!r} is no report", hint="`pstored analyze --all` makes it again")
         return crash
+
+    def kernel_log(self, crash_id: str) -> bytes:
+        """The crashed kernel's log: its dumps, else its console, else its machine check; empty if there is none."""
+        for name in ("dmesg.txt", "console.txt", "mce.txt"):
+            with contextlib.suppress(OSError), open(os.path.join(self.crash_directory(crash_id), name), "rb") as f:
+                return f.read()
+        return b""
 
     def find_crash(self, wanted: str) -> str:
         """The crash that *wanted* means: an id, the beginning of one or of its digest, or ``-1`` (newest), ``-2`` ...

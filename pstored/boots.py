@@ -1,67 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which boot crashed: the stamp, the ledger of boots seen, elimination; each answer with its evidence.
+"""Which boot crashed: its own log, stamp, journal, the ledger of boots seen, elimination; each with its evidence.
 
 In order of certainty (the first that answers, wins):
 
-1. *stamp*: every boot, pstored writes ``pstored: boot <boot-id>`` to the kernel log; found in a record, it is proof.
-2. *journal*: kernel lines of a journal's boot that equal the record's.  Its place is :data:`METHODS`.
-3. *ledger*: of the boots seen, exactly one has the record's kernel, and began when the record says.
-4. *elimination*: console and pmsg zones hold the boot before the collecting one, and one boot only can be meant.
-5. *unknown*, with the reason.
+1. *kmsg*: a record was read from the log of the running kernel, so it is of the boot that read it.
+2. *stamp*: every boot, pstored writes ``pstored: boot <boot-id>`` to the kernel log; found in a record, it is proof.
+3. *journal*: one boot's journal has the record's kernel lines, text and microsecond.  No wall clock is in that.
+4. *ledger*: of the boots seen, exactly one has the record's kernel, and began when the record says.
+5. *elimination*: console and pmsg zones hold the boot before the collecting one, and one boot only can be meant.
+6. *unknown*, with the reason.
 
-The collecting boot is never named but by its own stamp.  The wall clock alone never decides.
+The collecting boot is never named but by its own log, its stamp or its lines in the journal, which are as good a proof.
+The wall clock alone never decides.
 """
 
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol
 
 from pstored.dumps import Dump
-from pstored.host import BOOT_ID, Facts
 from pstored.incidents import Incident
+from pstored.ledger import Boot
 from pstored.logs import EARLIEST_S, Log, build_time_s
 
 START_SLACK_S = 5.0
 """How far the beginning of a boot, worked out twice from clock and uptime, may differ: whole seconds in EFI ids."""
 UPTIME_SLACK_S = 1.0
 """Uptime and the kernel's timestamps are two clocks of one machine."""
-MAX_BOOTS = 1000
-"""The ledger keeps the newest so many."""
 REBOOT_NS = 120_000_000_000
 """A panic timeout and a firmware take no longer; a whole boot that also dies hardly fits in."""
-LOOK_AGAIN_S = 600.0
-"""The running boot's line is not rewritten more often: each time costs two flushes."""
+SAMPLE = 128
+"""So many of a record's lines are looked up in the journal."""
+PROOF_LINES = 8
+"""So many equal lines are proof."""
+MIN_EQUAL_LINES = 3
+"""Fewer say nothing."""
+SETTLED_NS = 2_000_000_000
+"""From here on drivers and user space run side by side, and no two boots have a line in the same microsecond.  Before,
+a board may bring the same line within some microseconds in every boot, so that some are equal by chance."""
+WHOLE = 0.75
+"""Early lines count where so many of the lines in between are equal, too: not by chance, then."""
+RIVAL = 0.25
+"""Another boot with so many of the best one's equal lines: simulators run the same microseconds again and again."""
 LIVE_ZONES_OF_PREVIOUS_BOOT = frozenset(("console", "pmsg"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Boot:
-    """A line of the ledger: a boot as pstored has seen it, first and last."""
-
-    boot_id: str
-    kernel: str | None
-    """As ``uname -r``."""
-    version: str | None
-    """As ``uname -v``."""
-    first_wall: float
-    """Unix seconds when pstored first ran in it, by its clock, right or wrong."""
-    first_uptime: float | None
-    """Seconds since that boot began, at the same moment."""
-    last_wall: float
-    last_uptime: float | None
-    stamped: bool = False
-    """Whether its kernel log bears our stamp."""
-
-    def starts(self) -> list[float]:
-        """When it began, Unix seconds: by the first look, and by the last (the clock may have been set in between)."""
-        looks = ((self.first_wall, self.first_uptime), (self.last_wall, self.last_uptime))
-        return [wall - uptime for wall, uptime in looks if uptime is not None]
 
 
 class Method(StrEnum):
     """How a boot was named."""
 
+    KMSG = "kmsg"
     STAMP = "stamp"
     JOURNAL = "journal"
     LEDGER = "ledger"
@@ -88,59 +76,18 @@ class Attribution:
     evidence: tuple[str, ...]
 
 
-# -- the ledger
-
-
-def parse_ledger(data: bytes) -> list[Boot]:
-    """Read boots.jsonl, oldest first; a line that is none of ours is left out."""
-    found = []
-    for line in data.split(b"\n"):
-        try:
-            fields = json.loads(line)
-            boot = Boot(**{k: fields[k] for k in Boot.__dataclass_fields__ if k in fields})
-            boot.starts()  # numbers must be numbers
-            if BOOT_ID.fullmatch(boot.boot_id) and isinstance(boot.kernel, str | None):
-                found.append(boot)
-        except (ValueError, TypeError, KeyError):
-            continue
-    return found
-
-
-def format_ledger(ledger: Iterable[Boot]) -> bytes:
-    """The file's bytes."""
-    return b"".join(json.dumps(asdict(boot)).encode() + b"\n" for boot in ledger)
-
-
-def see_boot(ledger: list[Boot], facts: Facts, *, stamped: bool) -> list[Boot]:
-    """The ledger with the running boot's line added, or brought up to now if its last look is some time ago."""
-    if facts.boot_id is None:
-        return ledger
-    wall = facts.wall_ns / 1e9
-    known = next((boot for boot in ledger if boot.boot_id == facts.boot_id), None)
-    if known is None:
-        new = Boot(
-            boot_id=facts.boot_id,
-            kernel=facts.kernel_release,
-            version=facts.kernel_version,
-            first_wall=wall,
-            first_uptime=facts.uptime_s,
-            last_wall=wall,
-            last_uptime=facts.uptime_s,
-            stamped=stamped,
-        )
-        return [*ledger, new][-MAX_BOOTS:]
-    if known.stamped >= stamped and abs(wall - known.last_wall) < LOOK_AGAIN_S:
-        return ledger
-    seen = replace(known, last_wall=wall, last_uptime=facts.uptime_s, stamped=known.stamped or stamped)
-    return [seen if boot is known else boot for boot in ledger]
-
-
-def stamp_line(prefix: str, boot_id: str) -> bytes:
-    """What is written to /dev/kmsg and /dev/pmsg0: level notice, facility user, so that the kernel marks it as ours."""
-    return f"<13>{prefix}{boot_id}\n".encode()
-
-
 # -- attribution
+
+
+class KernelLines(Protocol):
+    """The journal, as far as it is asked here."""
+
+    problem: str | None
+    """Why it knows nothing, or not everything."""
+
+    def equal_lines(self, lines: Iterable[tuple[int, bytes]], /) -> Mapping[str, set[tuple[int, bytes]]]:
+        """Boot ids, and those of *lines* (nanoseconds since boot, text) that each boot's journal has."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +100,10 @@ class Question:
     started_ns: int | None
     """When the collecting boot began, nanoseconds since 1970 by its clock."""
     stamp_prefix: str
+    journal: KernelLines | None = None
+    """None if it is not to be asked."""
+    live: tuple[tuple[str, str], ...] = ()
+    """Names of the records that were read from the log of a running kernel, each with the boot that it was."""
 
 
 def attribute(question: Question) -> Attribution:
@@ -164,6 +115,14 @@ def attribute(question: Question) -> Attribution:
             return replace(answer, evidence=answer.evidence + tuple(question.incident.evidence))
     evidence = (*reasons, *question.incident.evidence)
     return Attribution(boot_id=None, method=Method.UNKNOWN, confidence=Confidence.NONE, evidence=evidence)
+
+
+def _by_kmsg(question: Question, reasons: list[str]) -> Attribution | None:  # noqa: ARG001 - as all methods
+    if len({boot_id for _, boot_id in question.live}) != 1:
+        return None
+    name, boot_id = question.live[0]
+    evidence = f"{name} was read from the log of boot {boot_id} while it ran"
+    return Attribution(boot_id=boot_id, method=Method.KMSG, confidence=Confidence.CERTAIN, evidence=(evidence,))
 
 
 def _by_stamp(question: Question, reasons: list[str]) -> Attribution | None:
@@ -209,6 +168,60 @@ def _died_last(question: Question) -> bool:
     if question.started_ns is None or not times or question.started_ns // 10**9 < EARLIEST_S:
         return False
     return 0 <= question.started_ns - max(times) <= REBOOT_NS
+
+
+def _by_end(question: Question, reasons: list[str]) -> Attribution | None:  # noqa: ARG001 - as all methods
+    """A record of ours that tells how a boot ended names it."""
+    end = question.incident.end()
+    if end is None:
+        return None
+    evidence = f"boot {end.boot_id} is in the ledger, and is over"
+    return Attribution(boot_id=end.boot_id, method=Method.LEDGER, confidence=Confidence.CERTAIN, evidence=(evidence,))
+
+
+def _by_journal(question: Question, reasons: list[str]) -> Attribution | None:
+    if question.journal is None:
+        reasons.append("the journal is not asked")
+        return None
+    sample = _sample(question.incident)
+    found = question.journal.equal_lines(sample) if sample else {}
+    weights = {boot_id: _weight(lines, sample) for boot_id, lines in found.items()}
+    best = max(weights, key=weights.__getitem__, default=None)
+    if best is None or weights[best] < MIN_EQUAL_LINES:
+        equal = max((len(lines) for lines in found.values()), default=0)
+        said = f"no boot's journal has more than {equal} of {len(sample)} kernel lines with equal text and microsecond"
+        reasons.append(question.journal.problem or said)
+        return None
+    evidence = f"{len(found[best])} of {len(sample)} kernel lines stand in the journal of boot {best}"
+    rivals = [boot_id for boot_id in weights if boot_id != best and weights[boot_id] >= RIVAL * weights[best]]
+    if rivals:
+        more = ", ".join(f"{len(found[boot_id])} in that of {boot_id}" for boot_id in rivals[:3])
+        reasons.append(f"{evidence}, but {more}: boots that repeat each other to the microsecond cannot be told apart")
+        return None
+    if best == question.collecting_boot and any(dump.reason == "Panic" for dump in question.incident.dumps):
+        reasons.append(f"{evidence}, which collected them: it cannot have panicked")
+        return None
+    return Attribution(
+        boot_id=best,
+        method=Method.JOURNAL,
+        confidence=Confidence.CERTAIN if weights[best] >= PROOF_LINES else Confidence.HIGH,
+        evidence=(f"journal: {evidence} with equal text and microsecond",),
+    )
+
+
+def _sample(incident: Incident) -> list[tuple[int, bytes]]:
+    """Lines from all over the logs, oldest first: the newest may never have reached the journal."""
+    lines = sorted(set[tuple[int, bytes]]().union(*(log.distinctive for _, log in incident.logs())))
+    few = min(len(lines), SAMPLE)
+    return [lines[at * len(lines) // few] for at in range(few)]
+
+
+def _weight(equal: set[tuple[int, bytes]], sample: list[tuple[int, bytes]]) -> int:
+    """How many of the equal lines count: those of the early log only where nearly all lines are equal."""
+    between = sum(min(equal) <= line <= max(equal) for line in sample)
+    if len(equal) >= max(PROOF_LINES, WHOLE * between):
+        return len(equal)
+    return sum(time_ns >= SETTLED_NS for time_ns, _ in equal)
 
 
 def _by_ledger(question: Question, reasons: list[str]) -> Attribution | None:
@@ -272,10 +285,13 @@ def _fits(boot: Boot, start: float, uptime: float, kernel: str | None, dump: Dum
 
 def _lacks_stamp(boot: Boot, log: Log) -> bool:
     """Whether a log covers the time at which a boot was stamped, and bears no stamp: then it is not that boot's."""
-    if not boot.stamped or log.span is None or boot.first_uptime is None:
+    uptime, slack = boot.stamped_uptime, UPTIME_SLACK_S
+    if uptime is None:
+        uptime, slack = boot.first_uptime, START_SLACK_S
+    if not boot.stamped or log.span is None or uptime is None:
         return False
     first, last = log.span[0] / 1e9, log.span[1] / 1e9
-    return first < boot.first_uptime - START_SLACK_S and boot.first_uptime + START_SLACK_S < last
+    return first < uptime - slack and uptime + slack < last
 
 
 def _by_elimination(question: Question, reasons: list[str]) -> Attribution | None:
@@ -313,5 +329,12 @@ def _by_elimination(question: Question, reasons: list[str]) -> Attribution | Non
     return Attribution(boot_id=boot.boot_id, method=Method.ELIMINATION, confidence=Confidence.LOW, evidence=evidence)
 
 
-METHODS: tuple[Callable[[Question, list[str]], Attribution | None], ...] = (_by_stamp, _by_ledger, _by_elimination)
-"""The order in which the methods are asked; the journal's comes second."""
+METHODS: tuple[Callable[[Question, list[str]], Attribution | None], ...] = (
+    _by_kmsg,
+    _by_stamp,
+    _by_journal,
+    _by_end,
+    _by_ledger,
+    _by_elimination,
+)
+"""The order in which the methods are asked."""

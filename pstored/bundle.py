@@ -6,13 +6,21 @@ However many records there are: the tar, harvest.json, their directory, its pare
 
 import os
 import tarfile
-from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, BinaryIO
 
-from pstored import durable
-from pstored.archive import Archive, Harvest, Receipt, dump_json, make_id, seal
+from pstored import __version__, durable
+from pstored.archive import SCHEMA, Archive, Harvest, Receipt, dump_json, make_id, seal, utc
 from pstored.errors import ArchiveError
+from pstored.host import Facts
+from pstored.parse.filename import KMSG
 from pstored.store import CHUNK, Digest, RecordReadError, Store, record_key
+
+
+def live_boot(facts: dict[str, Any]) -> str | None:
+    """The boot whose log a harvest was read from while it ran; None for a harvest from elsewhere."""
+    store = facts.get("store")
+    return facts.get("boot_id") if isinstance(store, dict) and store.get("backend") == KMSG else None
 
 
 def write_bundle(
@@ -22,7 +30,7 @@ def write_bundle(
     *,
     wall_ns: int,
     describe: Callable[[str, list[Receipt]], dict[str, object]],
-    unreadable: Callable[[str, RecordReadError], None],
+    unreadable: Callable[[str, RecordReadError], None] = lambda name, e: None,  # noqa: ARG005
 ) -> Harvest | None:
     """Archive the records *names*; None if none of them can be read any more.
 
@@ -38,8 +46,7 @@ def write_bundle(
         OSError, ArchiveError: it cannot be written; what is there of it is litter.
     """
     temporary = os.path.join(archive.harvests, durable.NEW + "harvest")
-    os.mkdir(temporary, durable.DIRECTORY_MODE)
-    os.chmod(temporary, durable.DIRECTORY_MODE)
+    durable.mkdir(temporary)
     receipts = _write_tar(os.path.join(temporary, "records.tar"), store, names, unreadable)
     if not receipts:  # all vanished in between
         durable.remove_tree(temporary)
@@ -51,6 +58,38 @@ def write_bundle(
     durable.write_flushed(os.path.join(temporary, "harvest.json"), dump_json(facts))
     durable.commit_directory(temporary, archive.harvest_directory(harvest_id))
     return Harvest(harvest_id, facts, tuple(receipts))
+
+
+def describe(
+    facts: Facts, *, store: Mapping[str, object], unreadable: Iterable[Mapping[str, str]] = ()
+) -> Callable[[str, list[Receipt]], dict[str, object]]:
+    """What harvest.json says of a bundle, for :func:`write_bundle`.
+
+    Args:
+        facts: the collecting system.
+        store: where the records are from: path, backend, parameters.
+        unreadable: names, and why.
+    """
+
+    def document(harvest_id: str, receipts: list[Receipt]) -> dict[str, object]:
+        return {
+            "schema": SCHEMA,
+            "id": harvest_id,
+            "time": utc(facts.wall_ns // 1_000_000_000),
+            "time_ns": facts.wall_ns,
+            "pstored": __version__,
+            "boot_id": facts.boot_id,
+            "machine_id": facts.machine_id,
+            "kernel": {"release": facts.kernel_release, "version": facts.kernel_version, "cmdline": facts.cmdline},
+            "uptime_s": facts.uptime_s,
+            "oops_count": facts.oops_count,
+            "tainted": facts.tainted,
+            "store": dict(store),
+            "records": [r._asdict() for r in receipts],
+            "unreadable": list(unreadable),
+        }
+
+    return document
 
 
 def _write_tar(
@@ -141,6 +180,29 @@ def read_back(archive: Archive, bundle: Harvest) -> None:
             f"{path!r} does not read back as written: {problem}",
             hint="nothing was erased from the store; check the disk",
         )
+
+
+class Earlier:
+    """The harvests that are there already, each read back once: what one still has need not be archived again."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._bundles: dict[str, Harvest | None] = {}
+        self.warnings: list[str] = []
+        """What does not read back."""
+
+    def receipts(self, harvest_id: str, key: str) -> list[Receipt]:
+        """Those of the records with this key; none if the harvest is damaged: what there is of it is archived anew."""
+        if harvest_id not in self._bundles:
+            self._bundles[harvest_id] = None
+            try:
+                bundle = self._archive.load_harvest(harvest_id)
+                read_back(self._archive, bundle)
+                self._bundles[harvest_id] = bundle
+            except ArchiveError as e:
+                self.warnings.append(f"{e}; what is still there of it is archived anew")
+        found = self._bundles[harvest_id]
+        return [] if found is None else [r for r in found.receipts if r.key == key]
 
 
 def _header(info: tarfile.TarInfo) -> bytes:

@@ -7,7 +7,7 @@ earlier directory masking the later ones, a link to /dev/null masking without a 
 key.
 
 Reading never fails: what cannot be used is left out, said in ``problems``, and the defaults stand, so that a broken
-file never stops a harvest.  ``pstored check-config`` is strict.  Without a file nothing is imported to read one.
+file never stops a harvest.  ``pstored check-config`` is strict.  Where no key is set nothing is imported to read one.
 """
 
 import os
@@ -60,6 +60,8 @@ class Boots(NamedTuple):
 
     stamp_prefix: str = "pstored: boot "
     """What stands before the boot id in the line that marks each boot."""
+    journal: bool = True
+    """Look for the records' kernel lines in the system's journal."""
 
 
 class Journal(NamedTuple):
@@ -71,6 +73,19 @@ class Journal(NamedTuple):
     """Read entries back from this journal namespace."""
     max_text_bytes: int = 256 * 1024
     """The text in the entry is cut to its last so many bytes: journald drops an entry over SystemMaxUse/8 unseen."""
+    restore: bool | None = None
+    """Give the crashed boot's own journal the kernel lines that it lacks; unset: as ``enabled``."""
+
+
+class Watch(NamedTuple):
+    """``[watch]``: the daemon, ``pstored watch``."""
+
+    timeout_s: int = 300
+    """A run that takes longer is ended, and tried again; 0 is no limit."""
+    retry_s: int = 60
+    """After a run that could not do all of it, the next comes so much later; then twice as much, and so on ..."""
+    retry_max_s: int = 3600
+    """... but no more than this."""
 
 
 class Config(NamedTuple):
@@ -80,6 +95,7 @@ class Config(NamedTuple):
     archive: Archive = Archive()
     boots: Boots = Boots()
     journal: Journal = Journal()
+    watch: Watch = Watch()
 
 
 class Loaded(NamedTuple):
@@ -119,17 +135,20 @@ def load(root: str = "/", *, only: str | None = None) -> Loaded:
 
 
 def _apply_file(config: Config, path: str, problems: list[str]) -> Config:
-    import tomllib
-
     try:
         text = _read(path)
-        if len(text) > MAX_FILE:
-            problems.append(f"{path}: larger than {MAX_FILE} bytes, not read")
-            return config
-        tables = tomllib.loads(text.decode())
     except OSError as e:
         problems.append(f"{path}: cannot be read: {e.strerror or e}")
         return config
+    if len(text) > MAX_FILE:
+        problems.append(f"{path}: larger than {MAX_FILE} bytes, not read")
+        return config
+    if _sets_nothing(text):
+        return config
+    import tomllib
+
+    try:
+        tables = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
         problems.append(f"{path}: is not TOML, the whole file is left out: {e}")
         return config
@@ -141,6 +160,12 @@ def _apply_file(config: Config, path: str, problems: list[str]) -> Config:
         else:
             config = config._replace(**{name: _apply_table(getattr(config, name), name, table, path, problems)})
     return config
+
+
+def _sets_nothing(text: bytes) -> bool:
+    """Whether there are only comments and headers of our tables, as in the file that is shipped."""
+    headers = {b"[%b]" % name.encode() for name in Config._fields}
+    return all(not line or line.startswith(b"#") or line in headers for line in map(bytes.strip, text.splitlines()))
 
 
 def _read(path: str) -> bytes:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether what the store holds of a boot is a crash, what ended that boot, and the texts that a person reads of it."""
 
+import re
+from collections import Counter
 from dataclasses import replace
 
 from pstored.dumps import Dump, gap_line
@@ -22,6 +24,8 @@ def find_crash(incident: Incident) -> Event | None:
                 event = replace(
                     event, severity=Severity.PANIC, title=f"{event.title} (then a panic; its words are missing)"
                 )
+            if event.severity is not Severity.PANIC and any(d.is_live for d in fatal):
+                return _console_panic(incident) or event
             return event
     for name, log in incident.logs() + incident.loose_logs():
         event = log.event if name.startswith("console") else None
@@ -32,7 +36,14 @@ def find_crash(incident: Incident) -> Event | None:
             return _plain_event("mce", record.summary or "machine check record that cannot be read", Severity.PANIC)
     if fatal:
         return _unexplained(fatal[-1])
-    return None
+    end = incident.end()
+    return None if end is None else _plain_event(end.kind, end.title, Severity.RESET)
+
+
+def _console_panic(incident: Incident) -> Event | None:
+    """A panic that only the console saw: the running kernel's log was read before it."""
+    consoles = [log.event for name, log in incident.logs() if name.startswith("console")]
+    return next((e for e in consoles if e is not None and e.severity is Severity.PANIC), None)
 
 
 def _told_by_mce(event: Event, incident: Incident) -> Event:
@@ -67,7 +78,7 @@ def _plain_event(kind: str, title: str, severity: Severity) -> Event:
 def texts(incident: Incident) -> dict[str, bytes]:
     """What a person reads: file name to text, only those there are."""
     found = {"dmesg.txt": merge(incident.dumps)}
-    for kind in ("console", "pmsg", "ftrace", "mce"):
+    for kind in ("console", "pmsg", "ftrace", "mce", "end"):
         found[f"{kind}.txt"] = b"".join(incident.texts(kind))
     return {name: text for name, text in found.items() if text}
 
@@ -81,6 +92,9 @@ def merge(dumps: list[Dump]) -> bytes:
             merged = text
         elif text not in merged:
             shared = _overlap(merged, text)
+            if shared == 0 and (spliced := _splice(merged, text, trusted=dump.is_live)) is not None:
+                merged = spliced
+                continue
             if shared == 0:
                 merged += gap_line(f"{dump.title}: what was logged before this, if anything, is not in the store")
             merged += text[shared:]
@@ -104,6 +118,36 @@ def _overlap(older: bytes, newer: bytes) -> int:
             return len(older) - at
         at = older.find(first_line, at + 1)
     return 0
+
+
+MIN_SHARED = 3
+"""Lines that two dumps must share for one to be fitted into the other."""
+_TIMED = re.compile(rb"(?:<[0-9]{1,5}>)?\[ {0,4}[0-9]{1,10}\.[0-9]{6}\]")
+
+
+def _splice(older: bytes, newer: bytes, *, trusted: bool) -> bytes | None:
+    """Two texts of one log, of which one is damaged or lacks a part, as one; None if they share too few lines.
+
+    Before, between and behind the first and the last line that both have, whichever has more lines with a time; if
+    that is no difference, the newer text's if it is *trusted*.
+    """
+    ours, theirs = older.split(b"\n"), newer.split(b"\n")
+    count = Counter(ours)
+    places = {line: at for at, line in enumerate(ours) if count[line] == 1 and _TIMED.match(line)}
+    shared = [(places[line], at) for at, line in enumerate(theirs) if line in places]
+    if len(shared) < MIN_SHARED or shared[0][0] >= shared[-1][0]:
+        return None
+    (first, their_first), (last, their_last) = shared[0], shared[-1]
+    pieces = (
+        (ours[:first], theirs[:their_first]),
+        (ours[first : last + 1], theirs[their_first : their_last + 1]),
+        (ours[last + 1 :], theirs[their_last + 1 :]),
+    )
+    return b"\n".join(line for choice in pieces for line in max(choice[::-1] if trusted else choice, key=_count_timed))
+
+
+def _count_timed(lines: list[bytes]) -> int:
+    return sum(_TIMED.match(line) is not None for line in lines)
 
 
 # -- no crash

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from pstored.archive import Archive
 from pstored.config import Config
 from pstored.errors import ArchiveError, SinkError
+from pstored.host import Host
 from pstored.outbox import Entry, Outbox, enabled_sinks
 
 
@@ -21,7 +22,8 @@ class Sink(Protocol):
 class Delivery(NamedTuple):
     """What one run delivered."""
 
-    delivered: tuple[Entry, ...]
+    delivered: tuple[tuple[Entry, dict[str, Any]], ...]
+    """With their receipts."""
     pending: tuple[Entry, ...]
     """Still to be delivered, or refused."""
 
@@ -30,63 +32,58 @@ class Delivery(NamedTuple):
         return SinkError.exit_status if any(not e.refused for e in self.pending) else 0
 
 
-def _journal(config: Config) -> Sink:
+def _journal(_host: Host, config: Config, _archive: Archive) -> Sink:
     from pstored.sinks.journal import JournalSink
 
     return JournalSink(config.journal)
 
 
-SINKS: dict[str, Callable[[Config], Sink]] = {"journal": _journal}
+def _restore(host: Host, _config: Config, archive: Archive) -> Sink:
+    from pstored.sinks.restore import RestoreSink
+
+    return RestoreSink(host, archive.path)
+
+
+SINKS: dict[str, Callable[[Host, Config, Archive], Sink]] = {"journal": _journal, "restore": _restore}
 """Name to maker; a sink's module is imported only when it has something to deliver."""
 
 
-def deliver(archive: Archive, config: Config) -> Delivery:
+def deliver(host: Host, archive: Archive, config: Config) -> Delivery:
     """Deliver what is pending; the caller holds the archive's lock."""
     outbox = Outbox(archive)
-    delivered: list[Entry] = []
+    delivered: list[tuple[Entry, dict[str, Any]]] = []
     pending: list[Entry] = []
     for name in enabled_sinks(config):
         entries = list(outbox.pending(name))
         if not entries:
             continue
-        sink = SINKS[name](config)
+        sink = SINKS[name](host, config, archive)
         for at, entry in enumerate(entries):
             if entry.refused:
                 pending.append(entry)
                 continue
-            failure = _deliver_one(archive, outbox, sink, entry)
-            if failure is None:
-                delivered.append(entry)
+            outcome = _deliver_one(archive, sink, entry)
+            if not isinstance(outcome, SinkError):
+                outbox.done(entry, outcome)
+                delivered.append((entry, outcome))
                 continue
-            error = f"{failure} ({failure.hint})" if failure.hint else str(failure)
-            outbox.failed(entry, error, refused=not failure.retry)
-            pending.append(entry._replace(error=error, refused=not failure.retry))
-            if failure.retry:  # the sink is down: the rest waits, too
+            error = f"{outcome} ({outcome.hint})" if outcome.hint else str(outcome)
+            outbox.failed(entry, error, refused=not outcome.retry)
+            pending.append(entry._replace(error=error, refused=not outcome.retry))
+            if outcome.retry:  # the sink is down: the rest waits, too
                 pending += entries[at + 1 :]
                 break
     return Delivery(tuple(delivered), tuple(pending))
 
 
-def _deliver_one(archive: Archive, outbox: Outbox, sink: Sink, entry: Entry) -> SinkError | None:
-    directory = archive.crash_directory(entry.crash_id)
+def _deliver_one(archive: Archive, sink: Sink, entry: Entry) -> dict[str, Any] | SinkError:
+    """The receipt, or why there is none."""
+    report_path = os.path.join(archive.crash_directory(entry.crash_id), "crash.json")
     try:
         crash = archive.load_crash(entry.crash_id)
-        receipt = sink.deliver(crash, text=_text(directory), report_path=os.path.join(directory, "crash.json"))
+        return sink.deliver(crash, text=archive.kernel_log(entry.crash_id), report_path=report_path)
     except (ArchiveError, KeyError, TypeError) as e:
         # set aside: analyzing the crash again puts it back
         return SinkError(f"the report cannot be read ({e}); `pstored analyze --all` makes it again", retry=False)
     except SinkError as e:
         return e
-    outbox.done(entry, receipt)
-    return None
-
-
-def _text(directory: str) -> bytes:
-    """The crashed kernel's log: its dumps, else its console."""
-    for name in ("dmesg.txt", "console.txt", "mce.txt"):
-        try:
-            with open(os.path.join(directory, name), "rb") as f:
-                return f.read()
-        except OSError:
-            continue
-    return b""

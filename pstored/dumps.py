@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pstored.logs import Log, edge_times
+from pstored.parse.filename import KMSG
 from pstored.parse.header import SHUTDOWN_REASONS
 from pstored.parse.record import Record
 
@@ -55,7 +56,12 @@ class Dump:
     @property
     def is_complete(self) -> bool:
         """Nothing missing, nothing broken, as far as can be known."""
-        return not self.missing and not self.damage and self.reason is not None
+        return not self.missing and not self.damage and (self.reason is not None or self.is_live)
+
+    @property
+    def is_live(self) -> bool:
+        """No dump of the kernel's, but its log as it was read while it ran: without a header."""
+        return self.backend == KMSG
 
     @property
     def is_shutdown(self) -> bool:
@@ -88,6 +94,8 @@ class Dump:
     @property
     def title(self) -> str:
         """``Panic#2``."""
+        if self.is_live:
+            return "the running kernel's log"
         return "a dump without header" if self.reason is None else f"{self.reason}#{self.count}"
 
     @property

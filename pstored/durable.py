@@ -13,6 +13,7 @@ Tests and the power-cut runs in ``tests/vm`` follow the order through :mod:`psto
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping
 
 from pstored.errors import ArchiveError
@@ -52,10 +53,21 @@ def make_directory(path: str, *, durably: bool = True) -> None:
     with archive_errors("make the directory", path):
         step(f"mkdir {path}")
         with contextlib.suppress(FileExistsError):  # somebody else was faster: as good
-            os.mkdir(path, DIRECTORY_MODE)
-            os.chmod(path, DIRECTORY_MODE)
+            mkdir(path)
         if durably:
             flush_directory(parent)
+
+
+def mkdir(path: str) -> None:
+    """Make one directory with the archive's mode, whatever the umask.
+
+    A set-group-id bit that it has from its parent stays, so that all of the archive is of that group.  Without
+    CAP_FSETID a chmod drops it, or is refused (RestrictSUIDSGID= in the units), so there is one only if it must be.
+    """
+    os.mkdir(path, DIRECTORY_MODE)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & 0o777 != DIRECTORY_MODE:
+        os.chmod(path, DIRECTORY_MODE | mode & stat.S_ISGID)
 
 
 def flush_directory(path: str) -> None:
@@ -120,6 +132,60 @@ def replace_files(directory: str, files: Mapping[str, bytes], *, scratch: str, n
             flush_directory(directory)
 
 
+def put_sparse_copy(source: str, directory: str, name: str, *, like: str) -> None:
+    """Put a copy of the file *source* into a directory of somebody else's, whole or not at all; durable on return.
+
+    Args:
+        source: a file, perhaps on another file system; blocks of zeros in it become holes.
+        directory: where to.
+        name: what it is to be called.  Until it is whole its name does not end as this does.
+        like: a file whose owner, group and mode it gets.
+
+    Raises:
+        OSError: it could not be written; nothing of it is left.
+    """
+    temporary = os.path.join(directory, f"{NEW}{name}.part")
+    try:
+        fd = create(temporary)
+        try:
+            step(f"write {temporary}")
+            _copy_sparse(source, fd)
+            _make_alike(fd, os.stat(like))
+            flush(fd, temporary)
+        finally:
+            os.close(fd)
+        step(f"rename {directory}/{name}")
+        os.rename(temporary, os.path.join(directory, name))
+    except OSError:
+        with contextlib.suppress(OSError):
+            remove_file(temporary)
+        raise
+    flush_directory(directory)
+
+
+_BLOCK = 4096
+"""What file systems keep holes in."""
+
+
+def _copy_sparse(source: str, fd: int) -> None:
+    with open(source, "rb", buffering=1 << 20) as f:
+        while block := f.read(_BLOCK):
+            if block.count(0) == len(block):
+                os.lseek(fd, len(block), os.SEEK_CUR)
+                continue
+            view = memoryview(block)
+            while view:
+                view = view[os.write(fd, view) :]
+        os.ftruncate(fd, f.tell())
+
+
+def _make_alike(fd: int, other: os.stat_result) -> None:
+    mine = os.fstat(fd)
+    if (mine.st_uid, mine.st_gid) != (other.st_uid, other.st_gid):
+        os.fchown(fd, other.st_uid, other.st_gid)
+    os.fchmod(fd, stat.S_IMODE(other.st_mode))
+
+
 def commit_directory(temporary: str, final: str) -> None:
     """Give a directory of flushed files its final name; durable on return.  Never overwrites another."""
     flush_directory(temporary)
@@ -160,11 +226,16 @@ def remove_file(path: str) -> None:
         os.unlink(path)
 
 
-def remove_litter(directory: str) -> int:
-    """Remove what killed runs left in *directory*; the caller holds the archive's lock.  Gives how many."""
+def remove_litter(directory: str, *, prefix: str = NEW) -> int:
+    """Remove what killed runs left in *directory*; the caller holds the archive's lock.  Gives how many.
+
+    Args:
+        directory: where.
+        prefix: of the names; a directory that is not ours alone needs a longer one.
+    """
     removed = 0
     try:
-        entries = [entry for entry in os.scandir(directory) if entry.name.startswith(NEW)]
+        entries = [entry for entry in os.scandir(directory) if entry.name.startswith(prefix)]
     except FileNotFoundError:
         return 0
     for entry in entries:

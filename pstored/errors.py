@@ -5,13 +5,15 @@
 
     PstoredError
     ├── DamagedError     bytes are not what their format says (parse/ only)
-    ├── StoreError       the pstore file system cannot be listed                 exit 77 or 1
+    ├── StoreError       the store, or what to import, cannot be listed          exit 77 or 1
     ├── ArchiveError     the archive cannot be written or read                   exit 73
     ├── NotFoundError    no such crash, or the id fits several                   exit 1
     └── SinkError        a sink did not take a crash; ``retry`` says if it may   exit 75
 
 Messages are lower-case, without a full stop, and name the thing and the place; ``hint`` says what to do next.
 """
+
+import sys
 
 
 class PstoredError(Exception):
@@ -35,7 +37,7 @@ class DamagedError(PstoredError):
 
 
 class StoreError(PstoredError):
-    """The pstore file system cannot be listed."""
+    """The pstore file system, or a directory to import from, cannot be listed."""
 
     def __init__(self, message: str, *, permission: bool = False, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -61,3 +63,11 @@ class SinkError(PstoredError):
         super().__init__(message, hint=hint)
         self.retry = retry
         """Whether the same delivery can succeed later; otherwise it is refused for good."""
+
+
+def report(error: PstoredError) -> int:
+    """Tell whoever started the program what ended it; gives the exit status."""
+    print(f"error: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    return error.exit_status

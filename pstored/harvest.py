@@ -15,12 +15,13 @@ goes on from there.
 """
 
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from pstored import __version__, durable
+from pstored import durable
 from pstored.archive import SCHEMA, Archive, Receipt, dump_json, utc
 from pstored.archive import Harvest as Bundle
-from pstored.bundle import read_back, write_bundle
+from pstored.bundle import Earlier, describe, read_back, write_bundle
 from pstored.config import Config
 from pstored.erase import Eraser, Erasure, Outcome
 from pstored.errors import ArchiveError
@@ -78,22 +79,19 @@ def _why_empty(host: Host, store: Store) -> tuple[str, ...]:
 
 
 RIVAL = "systemd-pstore"
+WANTS = "/etc/systemd/system/sysinit.target.wants"
 
 
 def rival(host: Host) -> tuple[str, ...]:
-    """What is to be known of systemd-pstore, which takes records from the same store."""
-    is_enabled = os.path.lexists(host.path(f"/etc/systemd/system/sysinit.target.wants/{RIVAL}.service"))
+    """That systemd-pstore takes records from the same store, if it does; what it took is imported by ``collect``.
+
+    Our unit conflicts with it, which drops its start at boot: where that is enabled, the other one does not run.
+    """
+    is_enabled, is_ours = (os.path.lexists(host.path(f"{WANTS}/{name}.service")) for name in (RIVAL, "pstored-harvest"))
     is_masked = os.path.realpath(host.path(f"/etc/systemd/system/{RIVAL}.service")) == "/dev/null"
-    try:
-        taken = len(os.listdir(host.path("/var/lib/systemd/pstore")))
-    except OSError:
-        taken = 0
-    if not taken and (is_masked or not is_enabled):
+    if is_ours or is_masked or not is_enabled:
         return ()
-    found = f"{RIVAL} has {taken} entries in /var/lib/systemd/pstore, which are not in our archive; " if taken else ""
-    if is_masked or not is_enabled:
-        return (found.removesuffix("; "),)
-    return (f"{found}{RIVAL}.service takes records from the same store: systemctl mask {RIVAL}.service",)
+    return (f"{RIVAL}.service takes records from the same store: systemctl mask {RIVAL}.service",)
 
 
 class _Harvester:
@@ -107,7 +105,7 @@ class _Harvester:
         self.known: dict[str, tuple[Receipt, str]] = {}  # record name to its receipt, and the harvest that has it
         self.new: list[str] = []
         self.touched: list[str] = []
-        self.bundles: dict[str, Bundle | None] = {}  # earlier harvests, read back; None: damaged
+        self.earlier = Earlier(archive)
 
     def run(self, names: list[str]) -> Pass:
         facts = self.host.facts()
@@ -124,7 +122,7 @@ class _Harvester:
             known=len(self.known),
             erasures=tuple(sorted(erasures + self.left)),
             touched=tuple(self.touched),
-            warnings=(*self.warnings, *rival(self.host)),
+            warnings=(*self.earlier.warnings, *self.warnings, *rival(self.host)),
         )
 
     # -- 1: what is new
@@ -152,8 +150,7 @@ class _Harvester:
         crash's time; where that differs, it is the same record only if that was left in the store, under this name or
         under one that is there no more.
         """
-        bundle = self._read_back_once(harvest_id)
-        receipts = [] if bundle is None else [r for r in bundle.receipts if r.key == key]
+        receipts = self.earlier.receipts(harvest_id, key)
         record = split_record_name(name)
         if not receipts or record is None or record.type != "dmesg":
             return receipts[0] if receipts else None
@@ -172,18 +169,6 @@ class _Harvester:
             None,
         )
 
-    def _read_back_once(self, harvest_id: str) -> Bundle | None:
-        """An earlier harvest, if it still reads back; if not, what the store has of it is archived anew."""
-        if harvest_id not in self.bundles:
-            self.bundles[harvest_id] = None
-            try:
-                bundle = self.archive.load_harvest(harvest_id)
-                read_back(self.archive, bundle)
-                self.bundles[harvest_id] = bundle
-            except ArchiveError as e:
-                self.warnings.append(f"{e}; what is still in the store is archived anew")
-        return self.bundles[harvest_id]
-
     def _unreadable(self, name: str, e: RecordReadError) -> None:
         outcome = Outcome.VANISHED if e.vanished else Outcome.UNREADABLE
         self.left.append(Erasure(name, outcome, str(e)))
@@ -196,31 +181,22 @@ class _Harvester:
             self.store,
             self.new,
             wall_ns=facts.wall_ns,
-            describe=lambda harvest_id, receipts: self._describe(harvest_id, facts, receipts),
+            describe=describe(facts, store=self._source(facts), unreadable=self._unreadables()),
             unreadable=self._unreadable,
         )
 
-    def _describe(self, harvest_id: str, facts: Facts, receipts: list[Receipt]) -> dict[str, object]:
+    def _source(self, facts: Facts) -> dict[str, object]:
         return {
-            "schema": SCHEMA,
-            "id": harvest_id,
-            "time": utc(facts.wall_ns // 1_000_000_000),
-            "time_ns": facts.wall_ns,
-            "pstored": __version__,
-            "boot_id": facts.boot_id,
-            "machine_id": facts.machine_id,
-            "kernel": {"release": facts.kernel_release, "version": facts.kernel_version, "cmdline": facts.cmdline},
-            "uptime_s": facts.uptime_s,
-            "oops_count": facts.oops_count,
-            "tainted": facts.tainted,
-            "store": {
-                "path": self.config.harvest.store,
-                "backend": facts.backend,
-                "parameters": self.host.pstore_parameters(),
-            },
-            "records": [r._asdict() for r in receipts],
-            "unreadable": [{"name": e.name, "why": e.why} for e in self.left if e.outcome is Outcome.UNREADABLE],
+            "path": self.config.harvest.store,
+            "backend": facts.backend,
+            "parameters": self.host.pstore_parameters(),
         }
+
+    def _unreadables(self) -> Iterator[dict[str, str]]:
+        """Asked for when the bundle is written: by then it is known what could not be read."""
+        for e in self.left:
+            if e.outcome is Outcome.UNREADABLE:
+                yield {"name": e.name, "why": e.why}
 
     # -- 4 and 5: erase
 

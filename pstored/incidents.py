@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from pstored.dumps import Dump, assemble
 from pstored.logs import EARLIEST_S, Log, build_time_s, ends_orderly
+from pstored.parse.end import BootEnd
 from pstored.parse.record import Record
 
 CLOCK_SLACK_NS = 5_000_000_000
@@ -46,6 +47,10 @@ class Incident:
     def texts(self, kind: str) -> list[bytes]:
         """The texts of the zones of one type."""
         return [r.text for r in self.zones + self.loose if r.type == kind and r.text]
+
+    def end(self) -> BootEnd | None:
+        """How the boot ended, if it left no record that tells."""
+        return next((r.end for r in self.zones if r.end is not None), None)
 
     def logs(self) -> list[tuple[str, Log]]:
         """All texts that may hold lines of ours or the kernel's, with their names: dumps, oldest first, then zones.

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crashes on one line each: the table of ``pstored list``, and what ``collect`` says of a new one."""
+"""Crashes on one line each: the table of ``pstored list``, and what ``collect`` says of a new one, and of all."""
 
 from typing import Any
 
 from pstored.terminal import Style, visible
+
+MAX_TITLE = 120
+"""Of a crash's title in the status line: a bug check may quote a lot."""
 
 
 def _when(wall: str | None, *, doubtful: bool) -> str:
@@ -21,6 +24,19 @@ def short_line(crash: dict[str, Any]) -> str:
     whole = "" if crash["complete"] else "  (incomplete)"
     where += "?" if crash["boot"]["confidence"] == "low" else ""
     return f"{_short(crash['id'])}  {when}  {where}  {crash['severity']}: {visible(crash['title'])}{whole}"
+
+
+def status_line(summaries: list[dict[str, Any]], due: list[str]) -> str:
+    """The archive in one line, for ``systemctl status``: how many crashes, the newest, what is still to be done."""
+    what = "; ".join(due) or "nothing due"
+    if not summaries:
+        return f"no crashes; {what}"
+    newest = summaries[-1]
+    count = "1 crash" if len(summaries) == 1 else f"{len(summaries)} crashes"
+    when = _when(newest["time"], doubtful=newest["doubtful"])
+    boot = f"boot {newest['boot'][:8]}{'?' * (newest['confidence'] == 'low')}" if newest["boot"] else "boot unknown"
+    title = visible(newest["title"])[:MAX_TITLE]
+    return f"{count}, newest {when} {_short(newest['id'])} ({boot}) {newest['severity']}: {title}; {what}"
 
 
 def _short(crash_id: str) -> str:

@@ -68,7 +68,8 @@ class Log:
         return list(parse_kmsg(_last_lines(self.text)))
 
     @cached_property
-    def _timed(self) -> set[tuple[int, bytes]]:
+    def distinctive(self) -> set[tuple[int, bytes]]:
+        """Lines with a time that hardly another boot's line has: nanoseconds since boot, and text."""
         return {
             (line.time_ns, line.text)
             for line in self.lines
@@ -91,9 +92,9 @@ class Log:
         if self.span is None or other.span is None:
             return None
         first, last = max(self.span[0], other.span[0]), min(self.span[1], other.span[1])
-        mine = [key for key in self._timed if first <= key[0] <= last]
-        theirs = [key for key in other._timed if first <= key[0] <= last]
-        fewer, more = (mine, other._timed) if len(mine) <= len(theirs) else (theirs, self._timed)
+        mine = [key for key in self.distinctive if first <= key[0] <= last]
+        theirs = [key for key in other.distinctive if first <= key[0] <= last]
+        fewer, more = (mine, other.distinctive) if len(mine) <= len(theirs) else (theirs, self.distinctive)
         if len(fewer) < MIN_LINES:
             return None
         share = sum(key in more for key in fewer) / len(fewer)

@@ -34,8 +34,9 @@ class Entry(NamedTuple):
 
 
 def enabled_sinks(config: Config) -> list[str]:
-    """The sinks that are to get each crash; ``[journal] enabled`` is settled by the caller where it was unset."""
-    return ["journal"] if config.journal.enabled else []
+    """The sinks that are to get each crash; what is unset in ``[journal]`` is settled by the caller."""
+    wanted = {"journal": config.journal.enabled, "restore": config.journal.restore}
+    return [name for name, enabled in wanted.items() if enabled]
 
 
 class Outbox:

@@ -7,6 +7,7 @@ Takes crash.json and its texts; whatever comes from a record is escaped, so that
 from typing import Any
 
 from pstored.oops import Event, find_events
+from pstored.parse.filename import KMSG
 from pstored.parse.kmsg import KmsgLine, parse_kmsg
 from pstored.terminal import Style, some, visible
 
@@ -61,11 +62,14 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
         facts += [("machine", visible(kernel["hardware"]))]
     if crash["comm"] is not None:
         facts += [("task", f"{visible(crash['comm'])}, pid {crash['pid']}")]
-    dumps = [_dump(d) for d in crash["dumps"]] or ["none: this is told by other records"]
-    facts += [("dumps" if at == 0 else "", text) for at, text in enumerate(dumps)]
-    facts += [("records", _records(crash))]
+    if crash["severity"] != "reset":  # it left no record
+        dumps = [_dump(d) for d in crash["dumps"]] or ["none: this is told by other records"]
+        facts += [("dumps" if at == 0 else "", text) for at, text in enumerate(dumps)]
+        facts += [("records", _records(crash))]
     collected = crash["collected"]
-    facts += [("collected", visible(f"{collected['time']} on boot {collected['boot_id'] or 'unknown'}"))]
+    source = collected.get("imported_from")
+    where = f"on boot {collected['boot_id'] or 'unknown'}" if source is None else f"from {source}"
+    facts += [("collected", visible(f"{collected['time']} {where}"))]
     return facts
 
 
@@ -73,11 +77,14 @@ _ENDS = {
     "panic": "panic: the machine died of it",
     "oops": "oops: a task died of it; the machine may have lived on",
     "warning": "warning: nothing died of it",
+    "reset": "the machine stopped, or was stopped, without a word",
 }
 
 
 def _dump(dump: dict[str, Any]) -> str:
-    name = "dump without header" if dump["reason"] is None else f"{dump['reason']}#{dump['count']}"
+    if dump.get("backend") == KMSG:
+        return f"{_dump_name(dump)} ({dump['lines']} lines): {visible(dump['title'] or '')}"
+    name = _dump_name(dump)
     parts = len(dump["parts"])
     text = f"{name} ({parts} part{'s' * (parts != 1)}, {dump['lines']} lines"
     if dump["missing"]:
@@ -86,11 +93,24 @@ def _dump(dump: dict[str, Any]) -> str:
     return text + (f": {visible(dump['title'])}" if dump["title"] else "")
 
 
+def _dump_name(dump: dict[str, Any]) -> str:
+    if dump.get("backend") == KMSG:
+        return "the log while it ran"
+    return "dump without header" if dump["reason"] is None else f"{dump['reason']}#{dump['count']}"
+
+
 def _records(crash: dict[str, Any]) -> str:
-    records = crash["records"]
+    records = [r for r in crash["records"] if not r["name"].startswith(f"dmesg-{KMSG}-")]
+    read = len(crash["records"]) - len(records)
+    from_log = f"{read} read from the log of the running kernel" if read else ""
+    if not records:
+        return from_log
     erased = sum(r["erased"] is True for r in records)
     live = sum(r["outcome"] == "live" for r in records)
-    text = f"{len(records)} from {visible(crash['backend'] or '?')}: {erased} erased from the store"
+    imported = sum(r["outcome"] == "imported" for r in records)
+    text = f"{len(records)} from {visible(crash['backend'] or '?')}: "
+    text += f"{imported} imported" if imported else ""
+    text += "" if imported == len(records) else f"{', ' if imported else ''}{erased} erased from the store"
     text += f", {live} left because they are in use" if live else ""
     packed = sorted({r["compression"] for r in records if r["compression"]})
     if packed:
@@ -98,7 +118,7 @@ def _records(crash: dict[str, Any]) -> str:
     corrected = sum(r["ecc"]["corrected_bytes"] for r in records if r["ecc"])
     if corrected:
         text += f"; ECC corrected {corrected} bytes"
-    return text
+    return text + (f"; {from_log}" if from_log else "")
 
 
 def _excerpt(texts: dict[str, bytes]) -> list[str]:
@@ -112,8 +132,8 @@ def _excerpt(texts: dict[str, bytes]) -> list[str]:
             return [_line(line) for line in lines[-TAIL:]]
         before = [line for event in events[:-1] for line in _event_lines(lines, event, name, BEFORE)]
         return [*before, *([""] if before else []), *_event_lines(lines, events[-1], name, EXCERPT)]
-    mce = texts.get("mce.txt")
-    return [] if mce is None else [visible(line) for line in mce.decode(errors="backslashreplace").splitlines()]
+    plain = texts.get("mce.txt", texts.get("end.txt", b""))
+    return [f"  {visible(line)}".rstrip() for line in plain.decode(errors="backslashreplace").splitlines()]
 
 
 def _event_lines(lines: list[KmsgLine], event: Event, name: str, limit: int) -> list[str]:
@@ -148,7 +168,7 @@ def _doubts(crash: dict[str, Any]) -> list[str]:
         found += [f"{name}: {d}" for d in dump["damage"]]
     left: dict[str, list[str]] = {}
     for record in crash["records"]:
-        if record["outcome"] not in ("erased", "live") and record["why"]:
+        if record["outcome"] not in ("erased", "live", "imported") and record["why"]:
             left.setdefault(record["why"], []).append(record["name"])
     found += [f"perhaps still in the store: {some(names)}: {why}" for why, names in left.items()]
     return found

@@ -14,6 +14,8 @@ from pstored.dumps import Dump
 from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, build_time_s
 from pstored.oops import Event, Severity
+from pstored.parse.end import BootEnd
+from pstored.parse.filename import KMSG
 from pstored.parse.record import Record
 from pstored.terminal import visible
 
@@ -35,6 +37,7 @@ class CollectedReport(_Model):
     """The collection."""
 
     boot_id: str | None = Field(description="the boot that collected")
+    imported_from: str | None = Field(description="where another program had put the records; null: from the store")
     time: str | None = Field(description="UTC, ISO 8601, by the collecting boot's clock")
     harvest_id: str = Field(description="the harvest that brought the first of this crash")
     harvests: list[str] = Field(description="all harvests with records of this crash")
@@ -61,6 +64,7 @@ class KernelReport(_Model):
 class DumpReport(_Model):
     """One dump of the kernel log."""
 
+    backend: str | None = Field(description="where it was kept; kmsg: it is the log as it was read while that boot ran")
     reason: str | None = Field(description="Panic, Oops, Emergency, ...; null if the record has no header")
     count: int | None = Field(description="dumps since that boot began, this one included")
     title: str | None = Field(description="what its text tells of, in one line")
@@ -88,8 +92,12 @@ class RecordReport(_Model):
     harvest_id: str
     compression: str | None = Field(description="the algorithm, if the record had to be unpacked")
     ecc: EccReport | None
-    erased: bool | None = Field(description="whether it was erased from the store; null if that is not known")
-    outcome: str | None = Field(description="erased, live, kept, deferred, changed, failed, unreadable or vanished")
+    erased: bool | None = Field(
+        description="whether it was erased from the store; null if that is not known, or it never was there"
+    )
+    outcome: str | None = Field(
+        description="erased, live, kept, deferred, changed, failed, unreadable, vanished; or imported"
+    )
     why: str | None = Field(description="why, or why not")
 
 
@@ -105,7 +113,7 @@ class Report(_Model):
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     id: str
-    revision: int = Field(description="from 1; goes up when a later harvest brings another dump of the same boot")
+    revision: int = Field(description="from 1; goes up when a later harvest tells of more of the same boot")
     title: str
     kind: str
     severity: Severity
@@ -158,7 +166,8 @@ def build(
         files: the texts beside the report.
     """
     notes: list[str] = []
-    kernel = _kernel(incident, notes)
+    end = None if incident.dumps else incident.end()
+    kernel = _kernel(incident, notes) if end is None else _kernel_of_end(end)
     time = _time(incident, kernel.banner, harvests[0], notes)
     records = sorted(incident.records(), key=lambda r: (r.type != "dmesg", r.type, r.name))
     for record in records:
@@ -166,19 +175,24 @@ def build(
         if record.type != "dmesg":
             notes += [f"{record.name}: {text}" for text in record.damage]
     notes += [f"a guess: {guess}" for guess in incident.guesses]
-    backends = sorted({r.backend for r in records if r.backend is not None})
-    if len(backends) > 1:
+    backends = sorted({r.backend for r in records if r.backend is not None}, key=lambda b: (b == KMSG, b))
+    if len([b for b in backends if b != KMSG]) > 1:
         notes.append(f"records from several backends: {', '.join(backends)}")
     dumps = [_dump(d) for d in incident.dumps]
     complete = all(d.complete for d in dumps) and not any(r.damage for r in records)
     title = _one_line(event.title)
+    sources = {h["id"]: _imported_from(h) for h in harvests}
+    source = sources[harvests[0]["id"]]
     if harvests[0].get("machine_id") is None:
-        notes.append("machine_id: there is no /etc/machine-id")
-    if harvests[0].get("boot_id") is None:
+        why = "there is no /etc/machine-id" if source is None else f"{source} does not say"
+        notes.append(f"machine_id: {why}")
+    if source is not None:
+        notes.append(f"collected.boot_id: imported from {source}, which does not say in which boot it was put there")
+    elif harvests[0].get("boot_id") is None:
         notes.append("collected.boot_id: the collecting system did not say (/proc/sys/kernel/random/boot_id)")
-    if event.function is None:
+    if event.function is None and end is None:
         notes.append("function: the text names none, or none that matters for this kind")
-    if event.comm is None:
+    if event.comm is None and end is None:
         notes.append("comm, pid: the text names no task")
     if not backends:
         notes.append("backend: no record has a name that tells it")
@@ -212,6 +226,7 @@ def build(
         boot=BootReport(id=boot.boot_id, method=boot.method, confidence=boot.confidence, evidence=list(boot.evidence)),
         collected=CollectedReport(
             boot_id=harvests[0].get("boot_id"),
+            imported_from=source,
             time=harvests[0].get("time"),
             harvest_id=harvests[0]["id"],
             harvests=[h["id"] for h in harvests],
@@ -221,7 +236,7 @@ def build(
         machine_id=harvests[0].get("machine_id"),
         backend=backends[0] if backends else None,
         dumps=dumps,
-        records=[_record(r, erased.get((r.harvest_id, r.name))) for r in records],
+        records=[_record(r, erased.get((r.harvest_id, r.name)), sources.get(r.harvest_id)) for r in records],
         files=files,
         complete=complete,
         notes=notes,
@@ -231,6 +246,7 @@ def build(
 
 def _dump(dump: Dump) -> DumpReport:
     return DumpReport(
+        backend=dump.backend,
         reason=dump.reason,
         count=dump.count,
         title=None if dump.log.event is None else _one_line(dump.log.event.title),
@@ -242,7 +258,15 @@ def _dump(dump: Dump) -> DumpReport:
     )
 
 
-def _record(record: Record, erased: dict[str, Any] | None) -> RecordReport:
+def _imported_from(harvest: dict[str, Any]) -> str | None:
+    """The directory that an import was from; None for a harvest of the store."""
+    store = harvest.get("store")
+    return str(store.get("path")) if isinstance(store, dict) and store.get("kind") else None
+
+
+def _record(record: Record, erased: dict[str, Any] | None, source: str | None) -> RecordReport:
+    if erased is None and source is not None:
+        erased = {"outcome": "imported", "why": f"from {source}: another program had taken it from the store"}
     return RecordReport(
         name=record.name,
         type=record.type,
@@ -251,10 +275,15 @@ def _record(record: Record, erased: dict[str, Any] | None) -> RecordReport:
         harvest_id=record.harvest_id,
         compression=record.compression,
         ecc=None if record.ecc is None else EccReport(**record.ecc._asdict()),
-        erased=None if erased is None else erased.get("outcome") == "erased",
+        erased=None if erased is None or erased.get("outcome") == "imported" else erased.get("outcome") == "erased",
         outcome=None if erased is None else erased.get("outcome"),
-        why="the harvest ended before it was noted" if erased is None else erased.get("why"),
+        why=_why_unknown(record) if erased is None else erased.get("why"),
     )
+
+
+def _why_unknown(record: Record) -> str | None:
+    """Why it is not known what became of a record in the store; None for ours, which were never there."""
+    return None if record.end is not None or record.backend == KMSG else "the harvest ended before it was noted"
 
 
 def _kernel(incident: Incident, notes: list[str]) -> KernelReport:
@@ -271,11 +300,23 @@ def _kernel(incident: Incident, notes: list[str]) -> KernelReport:
     )
 
 
+def _kernel_of_end(end: BootEnd) -> KernelReport:
+    return KernelReport(release=end.kernel, banner=None, cmdline=None, hardware=None)
+
+
 def _time(incident: Incident, banner: str | None, harvest: dict[str, Any], notes: list[str]) -> TimeReport:
     uptime = _uptime_s(incident)
-    if uptime is None:
+    if uptime is None and incident.end() is None:
         notes.append("time.uptime_s: no line in the records has a timestamp")
     walls = [d.time_ns for d in incident.dumps if d.time_ns is not None and not d.is_shutdown]
+    end = incident.end()
+    if not walls and end is not None and end.wall is not None:
+        return TimeReport(
+            wall=_iso(int(end.wall * 1e9)),
+            uptime_s=end.uptime_s,
+            doubtful=True,
+            why="the last sign of life; when exactly it ended is not known",
+        )
     if not walls:
         return TimeReport(
             wall=None,

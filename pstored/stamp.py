@@ -1,37 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stamp: a line in the kernel log, and in pmsg, that names the running boot, for whoever collects after it.
 
-Written once a boot, as early as pstored runs.  /dev/kmsg: Documentation/ABI/testing/dev-kmsg; /dev/pmsg0: write-only,
-there with CONFIG_PSTORE_PMSG.
+Written once a boot and device, as early as pstored runs.  /dev/kmsg: Documentation/ABI/testing/dev-kmsg; /dev/pmsg0:
+write-only, there with CONFIG_PSTORE_PMSG as soon as a backend with a pmsg zone is.
 """
 
 import os
+from typing import NamedTuple
 
-from pstored.boots import stamp_line
 from pstored.host import Host
 
+DEVICES = ("/dev/kmsg", "/dev/pmsg0")
 MARK = "/run/pstored/stamped"
-"""Holds the boot id once it has been stamped; /run does not survive the boot."""
+"""Holds the boot id and the uptime, then each device that has the line; /run does not survive the boot."""
 
 
-def stamp(host: Host, prefix: str) -> list[str]:
-    """Stamp the running boot, unless it is; gives the devices that took the line, or have it from an earlier call."""
+def stamp_line(prefix: str, boot_id: str) -> bytes:
+    """What is written to a device: level notice, facility user, so that the kernel marks it as none of its own."""
+    return f"<13>{prefix}{boot_id}\n".encode()
+
+
+class Stamp(NamedTuple):
+    """Where and when the running boot was stamped."""
+
+    devices: tuple[str, ...] = ()
+    """Those that have the line."""
+    uptime_s: float | None = None
+    """Seconds since the boot began when the first of them took it; None if none did, or that is not known."""
+
+
+UNSTAMPED = Stamp()
+
+
+def stamp(host: Host, prefix: str) -> Stamp:
+    """Stamp the running boot where it is not, and tell what has the line, from now or from an earlier call.
+
+    Never in the kdump kernel: there pmsg is the crashed boot's, and the line would name the wrong one.
+    """
     boot_id = host.boot_id()
-    if boot_id is None:
-        return []
-    marked = (host.read(MARK) or "").split("\n")
-    if marked[0] == boot_id:
-        return marked[1:]
-    took = [device for device in ("/dev/kmsg", "/dev/pmsg0") if _write(host.path(device), stamp_line(prefix, boot_id))]
-    if took:
-        path = host.path(MARK)
-        try:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            with open(path, "w", encoding="ascii") as f:
-                f.write("\n".join([boot_id, *took]) + "\n")
-        except OSError:
-            pass  # then it is stamped again: no harm but a second line
-    return took
+    if boot_id is None or host.is_crash_kernel():
+        return UNSTAMPED
+    before = _read_mark(host, boot_id)
+    line = stamp_line(prefix, boot_id)
+    took = [device for device in DEVICES if device not in before.devices and _write(host.path(device), line)]
+    if not took:
+        return before
+    after = Stamp((*before.devices, *took), before.uptime_s if before.devices else host.uptime_s())
+    path = host.path(MARK)
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        with open(path, "w", encoding="ascii") as f:
+            f.write("\n".join([f"{boot_id} {after.uptime_s}", *after.devices]) + "\n")
+    except OSError:
+        pass  # then it is stamped again: no harm but a second line
+    return after
+
+
+def _read_mark(host: Host, boot_id: str) -> Stamp:
+    first, *devices = (host.read(MARK) or "").split("\n")
+    marked, _, uptime = first.partition(" ")
+    if marked != boot_id:
+        return UNSTAMPED
+    try:
+        uptime_s = float(uptime)
+    except ValueError:
+        uptime_s = None
+    return Stamp(tuple(device for device in devices if device in DEVICES), uptime_s)
 
 
 def _write(path: str, line: bytes) -> bool:

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pstored.errors import StoreError
 from pstored.parse.ecc import MAX_NOTICE, split_ecc_notice
@@ -152,3 +152,20 @@ class Store:
         """
         step(f"erase {name}")
         os.unlink(os.path.join(self.path, name))
+
+
+class MemoryStore(Store):
+    """Records that we hold ourselves, to be archived like any other."""
+
+    def __init__(self, records: Mapping[str, bytes], *, mtime_ns: int = 0) -> None:
+        super().__init__("(memory)")
+        self._records = records
+        self._mtime_ns = mtime_ns
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The record, in one piece."""
+        yield self._records[name]
+
+    def mtime_ns(self, name: str) -> int:  # noqa: ARG002 - as any store
+        """One for all; 0 if they have none of their own."""
+        return self._mtime_ns

@@ -34,6 +34,10 @@ class Style(NamedTuple):
         """Alarming."""
         return f"\x1b[1;31m{text}\x1b[0m" if self.color else text
 
+    def green(self, text: str) -> str:
+        """As it should be."""
+        return f"\x1b[32m{text}\x1b[0m" if self.color else text
+
     def yellow(self, text: str) -> str:
         """Doubtful."""
         return f"\x1b[33m{text}\x1b[0m" if self.color else text

@@ -3,7 +3,7 @@
 # A journald of its own for one command, without PID 1 and unseen by the rest of the system:
 #     unshare -m --propagation private sh tests/journald.sh SystemMaxUse COMMAND...
 # Inside, sd_journal_send(3) reaches it; it is journal namespace "t" to journalctl and sd_journal_open_namespace(3).
-# SystemMaxUse "off": no journald at all.
+# SystemMaxUse "off": no journald at all; "none": one that keeps nothing.
 set -eu
 size=$1
 shift
@@ -14,9 +14,13 @@ if [ "$size" = off ]; then
 fi
 # without MaxRetentionSec, the journald of a namespace leaves after 30 s without clients
 mkdir -p /var/log/journal /run/systemd/journal.t /run/systemd/journal /run/systemd/journald@t.conf.d
+storage=persistent
+if [ "$size" = none ]; then
+    storage=none size=64M
+fi
 cat > /run/systemd/journald@t.conf.d/10.conf <<END
 [Journal]
-Storage=persistent
+Storage=$storage
 RateLimitIntervalSec=0
 SystemMaxUse=$size
 MaxRetentionSec=1day

@@ -11,12 +11,14 @@ import pytest
 from fake_pstore import capture
 from fake_pstore.model import BootTruth
 from fake_pstore.tree import write_record
-from pstored.analyze import analyze, note_boot, read_ledger
+from pstored.analyze import analyze
 from pstored.archive import Archive
 from pstored.config import Config, load
 from pstored.harvest import Pass, harvest
 from pstored.host import Host
+from pstored.ledger import Look, note_boot, read_ledger
 from pstored.report import Report
+from pstored.stamp import Stamp
 from tests.conftest import MakeRoot, Pstored, Root
 
 LATER = "99999999-8888-4777-8666-555555555555"
@@ -36,7 +38,7 @@ def collect(root: Root, *, wall_s: float | None = None, stamped: bool = False) -
     archive = Archive(str(root.archive))
     done: Pass = harvest(host, config)
     with archive.lock():
-        note_boot(archive, host.facts(), stamped=stamped)
+        note_boot(archive, Look(host.facts(), stamp=Stamp(("/dev/kmsg",) if stamped else ())))
         found = analyze(archive, config, touched=done.touched)
     crashes = [archive.load_crash(i) for i in found.crashes]
     for crash in crashes:

@@ -15,26 +15,49 @@ from tests.conftest import REPOSITORY, MakeRoot
 
 FLOORS: list[set[str]] = [
     {""},
-    {"errors", "steps", "config", "parse", "sinks", "terminal"},
-    {"parse.filename", "parse.ecc", "parse.header", "parse.kmsg", "parse.lz", "parse.nx842", "parse.mce", "parse.pmsg"},
+    {"errors", "steps", "config", "parse", "sinks", "terminal", "schedule", "wakeups"},
+    {
+        "parse.filename",
+        "parse.ecc",
+        "parse.header",
+        "parse.kmsg",
+        "parse.devkmsg",
+        "parse.lz",
+        "parse.nx842",
+        "parse.mce",
+        "parse.pmsg",
+        "parse.end",
+    },
     {"parse.decompress", "parse.ftrace"},
     {"parse.record", "oops.model", "oops.rule", "oops.names", "oops.words", "oops.kinds", "oops.panics"},
     {"oops.lines", "oops.frames", "oops.facts", "oops.faults", "oops.checks", "oops.helpers", "oops.signature"},
     {"oops.headers", "oops.details", "oops.entries"},
     {"oops.reports"},
-    {"oops.blame"},
+    {"oops.blame", "oops.keys"},
     {"oops.events"},
     {"oops"},
-    {"durable", "store", "host", "journald", "logs", "listing"},
-    {"index"},
-    {"archive", "efivars", "dumps", "sinks.journal"},
-    {"bundle", "erase", "outbox", "incidents"},
-    {"boots", "crash", "quota", "render", "decode"},
-    {"report", "stamp"},
-    {"harvest", "analyze", "deliver"},
+    {
+        "durable",
+        "store",
+        "host",
+        "journald",
+        "journalexport",
+        "journalremote",
+        "logs",
+        "listing",
+        "manager",
+        "timeline",
+    },
+    {"index", "bootjournal", "child", "resetreason"},
+    {"archive", "efivars", "dumps", "sinks.journal", "sinks.restore", "stamp"},
+    {"bundle", "erase", "outbox", "incidents", "ledger"},
+    {"boots", "crash", "quota", "render", "ends", "decode"},
+    {"report", "history"},
+    {"harvest", "imports", "kernellog", "analyze", "deliver", "settle", "watch"},
+    {"stages"},
     {"cli.context"},
-    {"cli.collect", "cli.show", "cli.archive", "cli.settings"},
-    {"cli.decode"},
+    {"cli.output"},
+    {"cli.collect", "cli.show", "cli.archive", "cli.settings", "cli.boots", "cli.watch", "cli.decode"},
     {"cli"},
     {"__main__"},
 ]
@@ -100,7 +123,7 @@ def test_imports_point_downwards(name: str) -> None:
 
 
 IMPURE = {"os", "time", "pathlib", "subprocess", "socket", "logging", "shutil", "tempfile", "sys", "random"}
-ANALYSIS = {"dumps", "incidents", "logs", "crash", "boots", "report", "render", "decode"} | {
+ANALYSIS = {"journalexport", "dumps", "incidents", "logs", "crash", "boots", "report", "render", "decode"} | {
     name for name in MODULES if name.split(".")[0] == "oops"
 }
 
@@ -164,7 +187,13 @@ def test_the_harvest_imports_no_parser_no_pydantic_no_network() -> None:
     modules = loaded("import pstored.harvest")
     assert modules & HEAVY == set()
     assert parsers(modules) == {"filename", "ecc"}
-    assert {"pstored.analyze", "pstored.report", "pstored.deliver", "pstored.oops"} & modules == set()
+    assert {
+        "pstored.imports",
+        "pstored.analyze",
+        "pstored.report",
+        "pstored.deliver",
+        "pstored.oops",
+    } & modules == set()
 
 
 def test_running_the_harvest_imports_no_more(root: MakeRoot) -> None:
@@ -184,6 +213,15 @@ def test_list_and_show_import_no_pydantic(root: MakeRoot) -> None:
     assert listing & HEAVY == set()
     assert not parsers(listing) - {"kmsg"}
     assert loaded(RUN, "--root", str(made.path), "show") & HEAVY == set()
+
+
+def test_the_daemon_imports_next_to_nothing() -> None:
+    """It stays in memory for as long as the machine runs; pyudev and systemd come on top of this."""
+    modules = loaded("import pstored.watch")
+    assert modules & HEAVY == set()
+    assert modules & {"typing", "dataclasses", "logging", "argparse", "tomllib", "socket", "subprocess"} == set()
+    ours = {name for name in modules if name.startswith("pstored.")}
+    assert ours == {f"pstored.{name}" for name in ("watch", "child", "errors", "schedule", "wakeups")}
 
 
 def test_a_collect_without_packed_records_loads_no_extra(root: MakeRoot) -> None:

@@ -1,29 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which boot crashed: by stamp, by the ledger, by elimination; and above all, when it must not be named."""
+"""Which boot crashed: by stamp, journal, ledger, elimination; and above all, when it must not be named."""
 
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.boots import (
-    LOOK_AGAIN_S,
-    MAX_BOOTS,
-    Attribution,
-    Boot,
-    Confidence,
-    Method,
-    Question,
-    attribute,
-    format_ledger,
-    parse_ledger,
-    see_boot,
-    stamp_line,
-)
-from pstored.host import Facts
+from pstored.boots import SAMPLE, Attribution, Confidence, KernelLines, Method, Question, attribute
 from pstored.incidents import Incident, group
-from pstored.parse.kmsg import parse_kmsg
+from pstored.ledger import Boot, format_ledger, parse_ledger
 from pstored.parse.record import decode_record
 
 PREFIX = "pstored: boot "
@@ -43,6 +31,7 @@ def boot(
     kernel: str | None = KERNEL,
     version: str | None = VERSION,
     stamped: bool = False,
+    stamped_at: float | None = None,
 ) -> Boot:
     """A line of the ledger: looked at *first* and *last* seconds after it began."""
     return Boot(
@@ -54,6 +43,7 @@ def boot(
         last_wall=began + last,
         last_uptime=last,
         stamped=stamped,
+        stamped_uptime=stamped_at,
     )
 
 
@@ -83,6 +73,7 @@ def ask(
     ledger: tuple[Boot, ...] = (),
     now: str | None = NOW,
     started_s: float | None = T0 + 130,
+    journal: KernelLines | None = None,
 ) -> Attribution:
     """Attribute records that are of one boot."""
     decoded = [decode_record(name, data, mtime_ns=int(mtime * 1e9)) for name, data, mtime in records]
@@ -95,6 +86,7 @@ def ask(
             collecting_boot=now,
             started_ns=None if started_s is None else int(started_s * 1e9),
             stamp_prefix=PREFIX,
+            journal=journal,
         )
     )
 
@@ -144,6 +136,165 @@ def test_conflicting_stamps_are_not_settled_by_the_ledger() -> None:
     """What contradicts itself is not made certain by the clock."""
     answer = ask(dump(text=stamped(CRASHED) + stamped(OTHER)), ledger=(boot(OLD), boot(NOW, T0 + 500)))
     assert answer.boot_id in (None, CRASHED, OTHER)
+
+
+# -- the log of the running kernel
+
+
+def test_what_was_read_from_the_log_of_a_running_kernel_is_of_that_boot() -> None:
+    """Certain, whatever stamp somebody has written, and though it is the collecting one."""
+    name, data = "dmesg-kmsg-7", stamped(OTHER).encode() + b"<1>[   10.000000] BUG: kernel NULL\n"
+    (incident,) = group([decode_record(name, data, mtime_ns=int(T0 * 1e9))], stamp_prefix=PREFIX)
+    question = Question(
+        incident=incident, ledger=(), collecting_boot=NOW, started_ns=None, stamp_prefix=PREFIX, live=((name, NOW),)
+    )
+    answer = attribute(question)
+    assert (answer.boot_id, answer.method, answer.confidence) == (NOW, Method.KMSG, Confidence.CERTAIN)
+    assert answer.evidence == (f"{name} was read from the log of boot {NOW} while it ran",)
+    assert attribute(replace(question, live=())).boot_id == OTHER
+
+
+# -- the journal
+
+
+class Journal:
+    """A journal that has these lines of each boot."""
+
+    problem: str | None = None
+
+    def __init__(self, **boots: Iterable[tuple[int, bytes]]) -> None:
+        self.boots = {ID[name]: set(lines) for name, lines in boots.items()}
+        self.asked: list[tuple[int, bytes]] = []
+
+    def equal_lines(self, lines: Iterable[tuple[int, bytes]]) -> dict[str, set[tuple[int, bytes]]]:
+        """As BootJournal does."""
+        self.asked = list(lines)
+        found = {boot_id: known & set(self.asked) for boot_id, known in self.boots.items()}
+        return {boot_id: equal for boot_id, equal in found.items() if equal}
+
+
+ID = {"old": OLD, "crashed": CRASHED, "now": NOW, "other": OTHER}
+
+
+def lines(*times_ns: int) -> list[tuple[int, bytes]]:
+    """Kernel lines at these times."""
+    return [(time_ns, b"line at %d" % time_ns) for time_ns in times_ns]
+
+
+def record(log: list[tuple[int, bytes]], header: str = "Panic#1") -> tuple[str, bytes, float]:
+    """A dump of these lines, and a panic's or an oops's last words."""
+    text = b"".join(b"<6>[%5d.%06d] %s\n" % (t // 10**9, t // 1000 % 10**6, line) for t, line in log)
+    words = b"Kernel panic - not syncing: x" if header.startswith("Panic") else b"BUG: Bad page state"
+    return "dmesg-erst-0", header.encode() + b" Part1\n" + text + b"<0>[ 9999.000000] " + words + b"\n", T0 + 9999.0
+
+
+LATE = lines(*(10_000_007_000 + at * 1_000_007_000 for at in range(40)))
+"""From 10 s on."""
+EARLY = lines(*(100_007_000 + at * 10_007_000 for at in range(40)))
+"""0.1 s to 0.5 s."""
+
+
+@pytest.mark.parametrize(
+    ("known", "named", "confidence"),
+    [
+        (LATE, CRASHED, Confidence.CERTAIN),
+        (LATE[:8], CRASHED, Confidence.CERTAIN),
+        (LATE[::5], CRASHED, Confidence.CERTAIN),
+        (LATE[:7], CRASHED, Confidence.HIGH),
+        (LATE[::15], CRASHED, Confidence.HIGH),
+        (LATE[:2], None, Confidence.NONE),
+        ([], None, Confidence.NONE),
+    ],
+)
+def test_the_boot_whose_journal_has_the_lines_is_named(
+    known: list[tuple[int, bytes]], named: str | None, confidence: Confidence
+) -> None:
+    """By any three lines it is likely, by eight it is proven; two say nothing."""
+    answer = ask(record(LATE), journal=Journal(crashed=known))
+    assert (answer.boot_id, answer.confidence) == (named, confidence)
+    if named is not None:
+        assert answer.method is Method.JOURNAL
+        words = (
+            f"{len(known)} of 40 kernel lines stand in the journal of boot {CRASHED} with equal text and microsecond"
+        )
+        assert answer.evidence[0] == f"journal: {words}"
+
+
+def test_the_journal_needs_no_clock_and_no_ledger() -> None:
+    """1970, and nothing known of any boot."""
+    name, data, _ = record(LATE)
+    assert ask((name, data, 0.0), journal=Journal(crashed=LATE), started_s=None).boot_id == CRASHED
+
+
+def test_early_lines_count_only_where_nearly_all_are_equal() -> None:
+    """A board logs a line within the same few microseconds in every boot: here and there one is equal by chance."""
+    assert unknown(ask(record(EARLY + LATE), journal=Journal(other=EARLY[::3])))
+    assert unknown(ask(record(EARLY + LATE), journal=Journal(other=EARLY[3:7])))
+    answer = ask(record(EARLY + LATE), journal=Journal(crashed=EARLY[:5] + EARLY[6:20], other=EARLY[::3]))
+    assert (answer.boot_id, answer.confidence) == (CRASHED, Confidence.CERTAIN)
+
+
+def test_boots_with_as_many_lines_are_not_told_apart() -> None:
+    """A simulator that repeats itself; the reason names both."""
+    answer = ask(record(LATE), journal=Journal(crashed=LATE, other=LATE[:20]))
+    assert unknown(answer)
+    (reason,) = (e for e in answer.evidence if "cannot be told apart" in e)
+    assert CRASHED in reason
+    assert OTHER in reason
+
+
+def test_a_few_lines_of_another_boot_change_nothing() -> None:
+    """One boot has far more."""
+    assert ask(record(LATE), journal=Journal(crashed=LATE, other=LATE[:9])).boot_id == CRASHED
+
+
+def test_the_collecting_boot_is_named_by_its_own_lines() -> None:
+    """It survived an oops; but who panicked cannot have collected."""
+    answer = ask(record(LATE, "Oops#1"), journal=Journal(now=LATE), ledger=(boot(NOW),))
+    assert (answer.boot_id, answer.method) == (NOW, Method.JOURNAL)
+    answer = ask(record(LATE, "Panic#1"), journal=Journal(now=LATE), ledger=(boot(NOW),))
+    assert unknown(answer)
+    assert any("cannot have panicked" in e for e in answer.evidence)
+
+
+def test_the_stamp_goes_before_the_journal_and_the_journal_before_the_ledger() -> None:
+    """The first that answers, wins; and stamps that contradict each other are not settled."""
+    name, data, mtime = record(LATE)
+    stamped_data = data + stamped(CRASHED).encode()
+    assert ask((name, stamped_data, mtime), journal=Journal(other=LATE)).method is Method.STAMP
+    assert unknown(ask((name, stamped_data + stamped(OLD).encode(), mtime), journal=Journal(other=LATE)))
+    began = mtime - 9999.0
+    assert ask(record(LATE), ledger=(boot(OLD, began), boot(NOW, T0 + 20_000))).boot_id == OLD
+    assert ask(record(LATE), ledger=(boot(OLD, began),), journal=Journal(other=LATE)).boot_id == OTHER
+
+
+def test_the_journal_is_asked_for_lines_from_all_over_the_log() -> None:
+    """The newest may never have reached it; lines that every boot may have are left out."""
+    long = lines(*(10_000_007_000 + at * 1_007_000 for at in range(5000)))
+    same = lines(0, 0, 40_000_007_000 // 1000, 3 * 10**9, 4 * 10**9)
+    journal = Journal()
+    ask(record(same + long), journal=journal)
+    assert len(journal.asked) == SAMPLE
+    assert set(journal.asked) <= set(long)
+    assert journal.asked == sorted(journal.asked)
+    gaps = [b[0] - a[0] for a, b in zip(journal.asked, journal.asked[1:], strict=False)]
+    assert max(gaps) <= 2 * min(gaps)
+    assert journal.asked[0] == long[0]
+
+
+def test_a_log_without_distinctive_lines_is_not_asked_of_the_journal() -> None:
+    """No timestamps, or only whole milliseconds."""
+    journal = Journal(crashed=LATE)
+    assert unknown(ask(record(lines(3 * 10**9, 4 * 10**9)), journal=journal))
+    assert journal.asked == []
+
+
+def test_what_is_wrong_with_the_journal_is_said() -> None:
+    """It is the reason why the boot is not named."""
+    journal = Journal()
+    journal.problem = "there is no journal"
+    assert "there is no journal" in ask(record(LATE), journal=journal).evidence
+    assert "the journal is not asked" in ask(record(LATE)).evidence
 
 
 # -- the ledger
@@ -272,6 +423,18 @@ def test_a_console_without_the_stamp_is_not_a_stamped_boots() -> None:
     assert answer.boot_id is None
 
 
+def test_a_console_that_begins_after_the_stamp_need_not_bear_it() -> None:
+    """The harvest stamps long before the first look into the ledger; a ring that has wrapped since has lost it."""
+    text = "".join(f"[{at:5d}.000007] line {at}\n" for at in range(20, 100, 5))
+    record = ("console-ramoops-0", text.encode() + b"[  100.000000] Kernel panic - not syncing: x\n", T0 + 130)
+    early = boot(OLD, T0, first=60.0, last=60.0, stamped=True, stamped_at=2.0)
+    late = boot(OLD, T0, first=60.0, last=60.0, stamped=True, stamped_at=60.0)
+    assert ask(record, ledger=(early, boot(NOW, T0 + 130))).boot_id == OLD
+    assert ask(record, ledger=(late, boot(NOW, T0 + 130))).boot_id is None
+    whole = console(text=f"[    0.000000] {BANNER}\n")
+    assert ask(whole, ledger=(early, boot(NOW, T0 + 130))).boot_id is None
+
+
 def test_a_dump_is_not_named_by_elimination() -> None:
     """Dumps stay in the store over many boots: only zones are the previous boot's."""
     assert unknown(ask(dump(), ledger=(boot(CRASHED, T0 - 7000), boot(NOW, T0 + 130))))
@@ -311,90 +474,6 @@ def test_without_its_stamp_the_collecting_boot_is_never_named(ledger: list[Boot]
 # -- the ledger's file
 
 
-def facts(boot_id: str | None = NOW, *, wall: float = T0 + 10.0, uptime: float | None = 10.0) -> Facts:
-    """What the running system says of itself."""
-    return Facts(
-        boot_id=boot_id,
-        machine_id=None,
-        kernel_release=KERNEL,
-        kernel_version=VERSION,
-        cmdline=None,
-        uptime_s=uptime,
-        wall_ns=int(wall * 1e9),
-        oops_count=0,
-        tainted=0,
-        backend=None,
-    )
-
-
-def test_the_running_boot_is_noted_once() -> None:
-    """First and last look; a look soon after the last is not worth two flushes."""
-    once = see_boot([], facts(), stamped=False)
-    assert once == [boot(NOW)]
-    soon = facts(wall=T0 + 10 + LOOK_AGAIN_S / 2, uptime=10 + LOOK_AGAIN_S / 2)
-    assert see_boot(once, soon, stamped=False) == once
-    later = facts(wall=T0 + 10 + LOOK_AGAIN_S, uptime=10 + LOOK_AGAIN_S)
-    assert see_boot(once, later, stamped=False) == [boot(NOW, last=10 + LOOK_AGAIN_S)]
-
-
-def test_a_stamp_is_noted_at_once_and_stays_noted() -> None:
-    """Whether a log would bear it decides attributions."""
-    stamped_now = see_boot(see_boot([], facts(), stamped=False), facts(), stamped=True)
-    assert stamped_now[0].stamped
-    assert see_boot(stamped_now, facts(wall=T0 + 9999.0, uptime=9999.0), stamped=False)[0].stamped
-
-
-def test_a_clock_that_was_set_is_noted() -> None:
-    """The clock jumped by years within a minute: both beginnings are known."""
-    once = see_boot([], facts(wall=10.0), stamped=False)
-    (seen,) = see_boot(once, facts(wall=T0 + 70.0, uptime=70.0), stamped=False)
-    assert seen.starts() == [0.0, T0]
-
-
-def test_without_a_boot_id_nothing_is_noted() -> None:
-    """No /proc."""
-    assert see_boot([boot(OLD)], facts(None), stamped=False) == [boot(OLD)]
-
-
-def test_the_ledger_keeps_the_newest_boots() -> None:
-    """A board that reboots every minute does not fill the disk."""
-    many = [boot(f"{n:08x}-1111-4111-8111-111111111111") for n in range(MAX_BOOTS)]
-    seen = see_boot(many, facts(), stamped=False)
-    assert len(seen) == MAX_BOOTS
-    assert seen[-1].boot_id == NOW
-    assert seen[0] == many[1]
-
-
-@given(
-    st.lists(
-        st.builds(
-            Boot,
-            boot_id=st.uuids().map(str),
-            kernel=st.none() | st.text(max_size=20),
-            version=st.none() | st.text(max_size=20),
-            first_wall=st.floats(0, 1e11),
-            first_uptime=st.none() | st.floats(0, 1e9),
-            last_wall=st.floats(0, 1e11),
-            last_uptime=st.none() | st.floats(0, 1e9),
-            stamped=st.booleans(),
-        ),
-        max_size=5,
-    )
-)
-def test_ledgers_round_trip(ledger: list[Boot]) -> None:
-    """What is written is read."""
-    assert parse_ledger(format_ledger(ledger)) == ledger
-
-
-@given(st.binary(max_size=300))
-def test_a_damaged_ledger_gives_what_is_whole_in_it(junk: bytes) -> None:
-    """A torn or strange line is left out; the others count."""
-    data = format_ledger([boot(OLD)]) + junk.replace(b"\n", b" ") + b"\n" + format_ledger([boot(NOW)])
-    found = parse_ledger(data)
-    assert found[0] == boot(OLD)
-    assert found[-1] == boot(NOW)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -416,15 +495,3 @@ def test_a_line_with_wrong_types_is_left_out_or_harmless(change: dict[str, objec
     assert all(isinstance(b.boot_id, str) for b in found)
     assert ask(dump(), ledger=tuple(found)).evidence
     assert ask(console(), ledger=tuple(found)).evidence
-
-
-def test_lines_of_a_later_version_are_read() -> None:
-    """Keys that this version does not know are nothing to it."""
-    line = json.loads(format_ledger([boot(CRASHED)])) | {"ended": "clean"}
-    assert parse_ledger(json.dumps(line).encode()) == [boot(CRASHED)]
-
-
-def test_the_stamp_line_is_marked_as_user_space() -> None:
-    """Facility user, so that a kernel line that quotes it is no stamp; at a level that consoles show."""
-    (line,) = parse_kmsg(stamp_line(PREFIX, NOW).replace(b">", b">[    1.000000] ", 1))
-    assert (line.facility, line.text) == (1, f"{PREFIX}{NOW}".encode())

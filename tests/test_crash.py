@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is it a crash, and which; and what a person reads of it."""
 
+import random
 import resource
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from fake_pstore import kernels, machine
 from fake_pstore.model import Options
 from fake_pstore.scenarios import SCENARIOS
-from pstored.crash import find_crash, merge, texts
+from pstored.crash import MIN_SHARED, find_crash, merge, texts
+from pstored.dumps import assemble
 from pstored.incidents import Incident, group
 from pstored.oops import Severity
 from pstored.parse.record import Record, decode_record
@@ -43,6 +45,19 @@ SYSRQ = "Kernel panic - not syncing: sysrq triggered crash"
 
 
 # -- is it a crash
+
+
+def test_a_panic_that_only_the_console_saw_ends_a_boot_whose_log_was_read() -> None:
+    """The oops is known from the running kernel's log, which cannot know the panic."""
+    lines = "".join(f"<4>[{10 + n:5d}.000123] {line}\n" for n, line in enumerate(["a", "b", "c", NULL]))
+    log = record("dmesg-kmsg-7", lines.encode())
+    zone = record("console-ramoops-0", (lines + f"<0>[   20.000000] {SYSRQ}\n").replace("<4>", "").encode())
+    found = find_crash(incident(log, zone))
+    assert found is not None
+    assert found.severity is Severity.PANIC
+    alone = find_crash(incident(log))
+    assert alone is not None
+    assert alone.severity is Severity.OOPS
 
 
 def test_the_last_dump_that_tells_counts() -> None:
@@ -182,6 +197,37 @@ def test_merging_two_stretches_of_one_log_gives_the_log(words: list[int], cut: i
     dumps = [d for i in group([first, second], stamp_prefix=PREFIX) for d in i.dumps]
     text = b"".join(line for line in merge(dumps).splitlines(keepends=True) if not line.startswith(b"--- pstored"))
     assert text == b"".join(lines[:cut] + lines[max(start, cut) :])
+
+
+@given(
+    st.integers(8, 40).flatmap(
+        lambda n: st.tuples(st.just(n), st.integers(0, n - 4), st.randoms(use_true_random=False))
+    )
+)
+def test_a_poor_dump_of_what_the_log_has_whole_adds_nothing(case: tuple[int, int, random.Random]) -> None:
+    """Lines lost, lines damaged: the running kernel's log has them all, and stays as it is."""
+    count, start, rng = case
+    lines = [b"<6>[%5d.000000] line %d\n" % (n + 1, n) for n in range(count)]
+    poor = [line if n % 3 != 1 else rng.choice((b"", line.replace(b"line", b"lime"))) for n, line in enumerate(lines)]
+    log = record("dmesg-kmsg-7", b"".join(lines))
+    dumped = record("dmesg-ramoops-0", b"Oops#1 Part1\n" + b"".join(poor[start:]))
+    shared = [line for line in poor[start:] if line in lines]
+    text = merge(assemble([log, dumped]))
+    if len(shared) < MIN_SHARED:
+        assert text.startswith(b"".join(lines))
+    else:
+        assert text == b"".join(lines)
+
+
+def test_what_lies_before_and_behind_the_log_is_fitted_to_it() -> None:
+    """The ring had dropped its beginning, the dump is damaged in the middle and goes on further."""
+    lines = [f"line {n}" for n in range(12)]
+    log = record(
+        "dmesg-kmsg-7", "".join(f"<4>[{14 + n:5d}.000000] {line}\n" for n, line in enumerate(lines[4:9])).encode()
+    )
+    panic = dump("Panic", 2, *lines[:6], "damaged", *lines[7:], SYSRQ)
+    whole = "".join(f"<4>[{10 + n:5d}.000000] {line}\n" for n, line in enumerate([*lines, SYSRQ]))
+    assert merge(assemble([log, panic])) == whole.encode()
 
 
 def test_megabytes_of_equal_lines_are_merged_in_bounded_time() -> None:

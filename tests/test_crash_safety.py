@@ -69,7 +69,7 @@ def run_killed(root: Root, *arguments: str, at: int | None = None) -> Ran:
             os.write(fd, os.fsencode(name) + b"\n")
 
         steps.hook = hook
-        deliver.SINKS["journal"] = lambda _config: FileSink(root.path / "sink")
+        deliver.SINKS["journal"] = lambda *_: FileSink(root.path / "sink")
         with redirect_stdout(io.StringIO()):
             return run(["--root", str(root.path), *arguments])
 
@@ -141,7 +141,7 @@ def mixed(root: MakeRoot) -> Root:
     made = root("oops-panic", backend="efi_pstore")
     made.add("what is this?", b"\x00\x01nobody knows")
     made.add("console-ramoops-0", b"[    1.000000] all is well\n")
-    made.configure("[journal]\nenabled = true\n")
+    made.configure("[journal]\nenabled = true\nrestore = false\n")
     return made
 
 
@@ -230,7 +230,7 @@ def test_killed_at_every_step_of_deliver(mixed: Root, tmp_path: Path) -> None:
     """A delivery killed anywhere is still due, or done; the next one does not tell the sink twice."""
     mixed.configure("")
     assert run_killed(mixed, *COLLECT).status == 1
-    mixed.configure("[journal]\nenabled = true\n")
+    mixed.configure("[journal]\nenabled = true\nrestore = false\n")
     assert run_killed(mixed, "analyze", "--all").status == 0  # now there is a sink: the crash is due
     assert list((mixed.archive / "outbox/journal").iterdir())
     kills = 0

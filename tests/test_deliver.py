@@ -9,6 +9,7 @@ import pytest
 
 from fake_pstore.host import Host, write_host
 from pstored import deliver as module
+from pstored import host
 from pstored.archive import Archive
 from pstored.config import Config, Journal
 from pstored.deliver import Delivery, deliver
@@ -46,7 +47,7 @@ def three_made(tmp_path_factory: pytest.TempPathFactory) -> Root:
     for number in range(3):
         made.add_erst_crash(number, PANIC % number)
         assert run_pstored("collect", root=made).status == 0
-    made.configure("[journal]\nenabled = true\n")
+    made.configure("[journal]\nenabled = true\nrestore = false\n")
     assert run_pstored("analyze", "--all", root=made).status == 0
     assert len(list((made.archive / "outbox/journal").iterdir())) == 3
     return made
@@ -64,10 +65,10 @@ def run(root: Root, failures: dict[int, SinkError] | None = None) -> tuple[Deliv
 
     def child() -> tuple[Delivery, list[tuple[str, bytes, str]]]:
         sink = ListSink(failures or {})
-        module.SINKS["journal"] = lambda _config: sink
+        module.SINKS["journal"] = lambda *_: sink
         archive = Archive(str(root.archive))
         with archive.lock():
-            return deliver(archive, CONFIG), sink.got
+            return deliver(host.Host(str(root.path)), archive, CONFIG), sink.got
 
     return forked(child)
 
@@ -137,10 +138,10 @@ def run_reading(root: Root) -> tuple[Delivery, list[str]]:
 
     def child() -> tuple[Delivery, list[str]]:
         sink = ReadingSink({})
-        module.SINKS["journal"] = lambda _config: sink
+        module.SINKS["journal"] = lambda *_: sink
         archive = Archive(str(root.archive))
         with archive.lock():
-            return deliver(archive, CONFIG), [crash_id for crash_id, _, _ in sink.got]
+            return deliver(host.Host(str(root.path)), archive, CONFIG), [crash_id for crash_id, _, _ in sink.got]
 
     return forked(child)
 

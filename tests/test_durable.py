@@ -68,6 +68,23 @@ def test_replace_files_takes_the_place_of_a_link(tmp_path: Path) -> None:
     assert not (tmp_path / "a").is_symlink()
 
 
+@pytest.mark.parametrize("umask", [0, 0o27, 0o777])
+def test_all_of_the_archive_is_its_group_s(tmp_path: Path, umask: int) -> None:
+    """Below a directory with the set-group-id bit, as pstored.tmpfiles makes it, everything is of that group."""
+    require(os.geteuid() == 0, "root, to give a directory to a group")
+    os.chown(tmp_path, 0, 4711)
+    tmp_path.chmod(0o2750)
+
+    def child() -> None:
+        os.umask(umask)
+        durable.make_directory(str(tmp_path / "x/y"))
+        durable.replace_files(str(tmp_path / "x/y"), {"a": b""}, scratch=str(tmp_path))
+
+    forked(child)
+    found = {p.name: (p.stat().st_gid, p.stat().st_mode & 0o7777) for p in tmp_path.rglob("*")}
+    assert found == {"x": (4711, 0o2750), "y": (4711, 0o2750), "a": (4711, 0o640)}
+
+
 @pytest.mark.parametrize("umask", [0, 0o777])
 def test_modes_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     """0640 and 0750."""
@@ -181,3 +198,46 @@ def test_append_line_keeps_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(OSError):
         durable.append_line(str(tmp_path / "link"), b"3\n")
+
+
+# -- files of somebody else's
+
+
+def test_sparse_copy_order_and_content(tmp_path: Path) -> None:
+    """Written and flushed under a name that ends in nothing known, then renamed, and the name is flushed."""
+    source, like, there = tmp_path / "source", tmp_path / "like", tmp_path / "there"
+    there.mkdir()
+    data = b"head" + bytes(300_000) + b"middle" + bytes(8192)
+    source.write_bytes(data)
+    like.write_bytes(b"")
+    like.chmod(0o604)
+    put = lambda: durable.put_sparse_copy(str(source), str(there), "x.journal", like=str(like))  # noqa: E731
+    assert steps_of(put, tmp_path) == [
+        "create there/.new-x.journal.part",
+        "write there/.new-x.journal.part",
+        "fsync there/.new-x.journal.part",
+        "rename there/x.journal",
+        "fsync there",
+    ]
+    (file,) = there.iterdir()
+    assert file.read_bytes() == data
+    assert file.stat().st_mode & 0o7777 == 0o604
+    assert file.stat().st_blocks * 512 <= 64 * 1024
+
+
+def test_sparse_copy_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """The file that was there before, if any, stays as it was."""
+    (tmp_path / "x").write_bytes(b"old")
+    (tmp_path / "source").write_bytes(b"new")
+    with pytest.raises(FileNotFoundError):
+        durable.put_sparse_copy(str(tmp_path / "source"), str(tmp_path), "x", like=str(tmp_path / "nowhere"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["source", "x"]
+    assert (tmp_path / "x").read_bytes() == b"old"
+
+
+def test_litter_of_one_prefix_only(tmp_path: Path) -> None:
+    """In a directory that is not ours alone, what others left is theirs."""
+    (tmp_path / ".new-ours").write_bytes(b"")
+    (tmp_path / ".new-theirs").write_bytes(b"")
+    assert durable.remove_litter(str(tmp_path), prefix=".new-o") == 1
+    assert [p.name for p in tmp_path.iterdir()] == [".new-theirs"]

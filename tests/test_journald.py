@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from pstored.errors import SinkError
-from pstored.sinks.journal import MESSAGE_ID, fields
+from pstored.sinks.journal import MESSAGE_ID, RESET_MESSAGE_ID, fields
 from tests.conftest import REPOSITORY, Done, MakeRoot, Root, can_mount, require
 
 pytestmark = pytest.mark.journald
 
 PSTORED = (sys.executable, "-m", "pstored")
-CONFIG = '[journal]\nenabled = true\nnamespace = "t"\n'
+CONFIG = '[journal]\nenabled = true\nrestore = false\nnamespace = "t"\n'
 
 _RUN_ALL = """
 import json, subprocess, sys
@@ -108,7 +108,7 @@ def test_crash_arrives_with_its_fields(crashed: Root) -> None:
     assert entry["PRIORITY"] == "2"
     assert entry["SYSLOG_IDENTIFIER"] == "pstored"
     assert entry["PSTORE_CRASH_ID"] == crash.name
-    assert entry["PSTORE_BOOT_ID"] == crashed.boots[0].boot_id
+    assert entry["PSTORE_BOOT_ID"] == crashed.boots[0].boot_id.replace("-", "")
     assert entry["PSTORE_BOOT_METHOD"] == "stamp"
     assert entry["PSTORE_TITLE"] == report["title"]
     assert entry["PSTORE_KERNEL"] == report["kernel"]["release"]
@@ -175,35 +175,35 @@ def large(root: MakeRoot, size: int, config: str) -> Root:
     return made
 
 
-def test_entry_that_journald_drops_is_not_delivered(root: MakeRoot) -> None:
-    """journald drops an entry over SystemMaxUse/8 without a word to the sender: still due, exit 75, said why."""
-    made = large(root, 3 << 20, "max_text_bytes = 8388608\n")
-    collected, again, ours = with_journald(pstored(made, "collect"), pstored(made, "deliver"), OURS, size="16M")
+@pytest.mark.parametrize(("cap", "kept"), [(1024, 1024), (300 * 1024, 300 * 1024), (3 << 20, (3 << 20) // 8)])
+def test_entry_that_journald_drops_is_sent_with_less_text(root: MakeRoot, cap: int, kept: int) -> None:
+    """journald drops an entry over SystemMaxUse/8 (2 MiB here) without a word to the sender: it gets a smaller one."""
+    made = large(root, 4 << 20, f"max_text_bytes = {cap}\n")
+    collected, ours = with_journald(pstored(made, "collect"), OURS, size="16M")
+    assert collected.status == 0
+    (entry,) = entries(ours)
+    text = (made.crashes()[0] / "dmesg.txt").read_bytes()
+    assert len(text) > 4_000_000
+    assert text_of(entry["PSTORE_TEXT"]) == text[-kept:]
+    assert entry["PSTORE_TEXT_TRUNCATED"] == "1"
+    assert not due(made)
+
+
+def test_entry_that_journald_keeps_in_no_size_is_not_delivered(root: MakeRoot) -> None:
+    """With Storage=none nothing is kept: still due, exit 75, said why and what to do."""
+    made = large(root, 1 << 20, "")
+    collected, again, ours = with_journald(pstored(made, "collect"), pstored(made, "deliver"), OURS, size="none")
     for done in (collected, again):
         assert done.status == 75
         assert "not delivered yet" in done.stderr
         assert "the journal does not have it" in done.stderr
+        assert "Storage=none" in done.stderr
     assert entries(ours) == []
     (entry,) = due(made)
     facts = made.load(f"outbox/journal/{entry}")
     assert facts["attempts"] == 2
     assert "does not have it" in facts["error"]
     assert not (made.crashes()[0] / "delivered.json").exists()
-
-
-def test_hint_for_an_entry_that_journald_drops(root: MakeRoot) -> None:
-    """What to do about it is said: lower max_text_bytes; with the default it arrives, cut to its end."""
-    made = large(root, 3 << 20, "max_text_bytes = 8388608\n")
-    (collected,) = with_journald(pstored(made, "collect"), size="16M")
-    assert "max_text_bytes" in collected.stderr
-    made.configure(CONFIG)
-    delivered, ours = with_journald(pstored(made, "deliver"), OURS, size="16M")
-    assert delivered.status == 0
-    (entry,) = entries(ours)
-    text = (made.crashes()[0] / "dmesg.txt").read_bytes()
-    assert len(text) > 3_000_000
-    assert text_of(entry["PSTORE_TEXT"]) == text[-256 * 1024 :]
-    assert entry["PSTORE_TEXT_TRUNCATED"] == "1"
 
 
 @pytest.mark.parametrize("cap", [0, 100])
@@ -259,23 +259,82 @@ def test_sink_error_says_whether_to_try_again() -> None:
     assert SinkError("x").retry is True
 
 
+LITTLE: dict[str, Any] = {
+    "id": "20261123T045102Z-0123456789ab",
+    "revision": 1,
+    "title": "something",
+    "kind": "unknown",
+    "severity": "notice",
+    "function": None,
+    "boot": {"id": None, "method": "unknown", "confidence": "none"},
+    "time": {"wall": None},
+    "kernel": {"release": None},
+    "backend": "ramoops",
+    "complete": False,
+}
+"""crash.json, as far as the sink looks at it."""
+
+
 def test_fields_of_a_crash_of_which_little_is_known() -> None:
     """Absent fields are left out, not sent empty."""
-    crash: dict[str, Any] = {
-        "id": "20261123T045102Z-0123456789ab",
-        "revision": 1,
-        "title": "something",
-        "kind": "unknown",
-        "severity": "notice",
-        "function": None,
-        "boot": {"id": None, "method": "unknown", "confidence": "none"},
-        "time": {"wall": None},
-        "kernel": {"release": None},
-        "backend": "ramoops",
-        "complete": False,
-    }
-    found = fields(crash, text=b"", report_path="/x", cap=10)
+    found = fields(LITTLE, text=b"", report_path="/x", cap=10)
     assert found["MESSAGE"] == "something (a boot that cannot be named, kernel unknown)"
     assert found["PSTORE_COMPLETE"] == "0"
-    assert not {"PSTORE_BOOT_ID", "PSTORE_FUNCTION", "PSTORE_TIME", "PSTORE_KERNEL"} & set(found)
+    absent = {"PSTORE_BOOT_ID", "PSTORE_FUNCTION", "PSTORE_TIME", "PSTORE_KERNEL", "PSTORE_TEXT"}
+    assert not absent & set(found)
     assert found["PRIORITY"] == "3"
+
+
+BOOT = "f3c134ae-8626-4f73-9871-3d09cbfdd92a"
+RESET = LITTLE | {
+    "title": "the watchdog ran out",
+    "kind": "watchdog",
+    "severity": "reset",
+    "boot": {"id": BOOT, "method": "ledger", "confidence": "high"},
+    "backend": None,
+}
+
+
+def test_boot_that_ended_without_a_word_has_a_message_of_its_own() -> None:
+    """Another MESSAGE_ID; the sentence names the boot and does not speak of a crash."""
+    found = fields(RESET, text=b"", report_path="/x", cap=10)
+    assert found["MESSAGE_ID"] == RESET_MESSAGE_ID != MESSAGE_ID
+    assert found["PRIORITY"] == "3"
+    assert found["MESSAGE"] == f"Boot {BOOT} ended without a word: the watchdog ran out (kernel unknown)"
+    assert not {"PSTORE_TEXT", "PSTORE_TEXT_TRUNCATED", "PSTORE_BACKEND"} & set(found)
+
+
+CATALOG = REPOSITORY / "units/pstored.catalog"
+
+_SEND = "import sys, json; from pstored import journald; journald.send(json.loads(sys.argv[1])); journald.sync('t')"
+
+
+def test_catalog_explains_both_messages(crashed: Root, tmp_path: Path) -> None:
+    """``journalctl -x`` shows what happened, where the report is and what to do, with the entry's own values."""
+    target = tmp_path / "catalog/usr/lib/systemd/catalog/pstored.catalog"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(CATALOG.read_bytes())
+    made = tmp_path / "catalog/var/lib/systemd/catalog"
+    made.mkdir(parents=True)
+    reset = json.dumps(fields(RESET, text=b"", report_path="/x/crash.json", cap=10))
+    updated, listed, mounted, _, _, crash, ended = with_journald(
+        ("journalctl", "--update-catalog", f"--root={tmp_path}/catalog"),
+        ("journalctl", "--list-catalog", f"--root={tmp_path}/catalog"),
+        ("sh", "-c", f"mkdir -p /var/lib/systemd/catalog && mount --bind {made} /var/lib/systemd/catalog"),
+        pstored(crashed, "collect"),
+        (sys.executable, "-c", _SEND, reset),
+        journalctl("-x", f"MESSAGE_ID={MESSAGE_ID}"),
+        journalctl("-x", f"MESSAGE_ID={RESET_MESSAGE_ID}"),
+    )
+    assert (updated.status, updated.stderr) == (0, "")
+    assert sorted(line.split()[0] for line in listed.stdout.splitlines()) == sorted([MESSAGE_ID, RESET_MESSAGE_ID])
+    assert mounted.status == 0
+    (path,) = crashed.crashes()
+    report = crashed.load(f"crashes/{path.name}/crash.json")
+    assert f"The kernel crashed: {report['title']}" in crash.stdout
+    boot_id = report["boot"]["id"].replace("-", "")  # journalctl takes it in no other form
+    for said in (f"pstored show {path.name}", f"journalctl -k -b {boot_id}", f"{path}/crash.json"):
+        assert said in crash.stdout
+    assert "A boot ended without a word: the watchdog ran out" in ended.stdout
+    assert f"journalctl -e -b {BOOT.replace('-', '')}" in ended.stdout
+    assert "@" not in crash.stdout + ended.stdout

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.oops import Event, Severity, find_event
+from pstored.oops import LONGEST, Event, EventKey, Severity, event_keys, find_event, find_events, is_finished
 from pstored.parse.kmsg import parse_kmsg
 from tests.conftest import forked
 
@@ -234,6 +234,65 @@ def test_what_a_record_writes_into_a_title_stays_text() -> None:
     found = find_event(list(parse_kmsg(b"<0>[    1.000000] Kernel panic - not syncing: \xff\x1b[2J\n")))
     assert found is not None
     assert found.title == "Kernel panic: \\xff\x1b[2J"
+
+
+def keys(*lines: str, times: bool = True) -> list[EventKey]:
+    """The keys of what a log of these lines tells."""
+    prefixes = [f"<4>[{n:5d}.000000] " if times else "<4>" for n in range(len(lines))]
+    parsed = list(parse_kmsg("".join(p + line + "\n" for p, line in zip(prefixes, lines, strict=True)).encode()))
+    return event_keys(parsed, find_events(parsed))
+
+
+NULL = "BUG: kernel NULL pointer dereference, address: 8"
+
+
+def test_an_event_has_one_key_in_every_text_that_holds_it() -> None:
+    """Severity, time and first line; the panic that an oops becomes is another event."""
+    (oops,) = keys("a", NULL, RIP, CPU)
+    assert oops == (Severity.OOPS, 1_000_000_000, NULL.encode(), 0)
+    assert keys("a", NULL) == [oops]
+    assert keys("a", NULL, RIP, "---[ end trace 0 ]---", NULL)[0] == oops
+    (panic,) = keys("a", NULL, RIP, PANIC)
+    assert panic == oops._replace(severity=Severity.PANIC)
+
+
+def test_without_times_the_number_tells_events_apart() -> None:
+    """printk.time=0."""
+    found = keys(NULL, "---[ end trace 0 ]---", *["x"] * 9, NULL, times=False)
+    assert [key.number for key in found] == [1, 2]
+
+
+def test_a_state_that_lasts_is_one_event() -> None:
+    """The kernel says it again with other numbers."""
+    first, second = keys(
+        "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [x:7]",
+        *["y"] * 70,
+        "watchdog: BUG: soft lockup - CPU#0 stuck for 48s! [x:7]",
+    )
+    assert first == second
+
+
+def test_a_report_is_finished_by_its_last_line() -> None:
+    """Of the kernel, not of a program; or when no report is that long."""
+    start = f"<1>[    1.000000] {NULL}\n<4>[    1.000001] {RIP}\n".encode()
+    for rest, finished in (
+        (b"", False),
+        (b"<4>[    1.000002] ---[ end trace 0 ]---\n", True),
+        (b"<12>[    1.000002] ---[ end trace 0 ]---\n", False),
+        (b"<6>[    9.000000] x\n" * LONGEST, True),
+    ):
+        lines = list(parse_kmsg(start + rest))
+        (found,) = find_events(lines)
+        assert is_finished(lines, found) is finished
+
+
+def test_what_a_program_says_is_no_part_of_a_report() -> None:
+    """Neither function nor task are taken from it."""
+    forged = f"<12>RIP: 0010:forged+0x1/0x2\n<12>{CPU.replace('gauged', 'forged')}\n"
+    text = f"<1>{NULL}\n{forged}<4>{RIP}\n<4>{CPU}\n"
+    found = find_event(list(parse_kmsg(text.encode())))
+    assert found is not None
+    assert (found.function, found.comm) == ("gauge_store", "gauged")
 
 
 @given(

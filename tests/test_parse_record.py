@@ -237,3 +237,11 @@ def test_any_record_is_decoded(
 def test_any_name_is_taken(name: str, data: bytes) -> None:
     """Names are not trusted either."""
     assert decode(name, data).name == name
+
+
+def test_the_log_of_a_running_kernel_is_taken_as_it_is() -> None:
+    """No header is missed, and what programs say in other scripts does not make it packed."""
+    data = "<30>[    1.000000] systemd[1]: Größe geändert\n<4>[    2.000000] x\x1b\n".encode()
+    record = decode("dmesg-kmsg-0", data, mtime_ns=7)
+    assert (record.text, record.header, record.damage, record.notes) == (data, None, (), ())
+    assert (record.type, record.backend, record.time_ns) == ("dmesg", "kmsg", 7)

@@ -14,7 +14,7 @@ from pstored.cli import EPILOG, _parser
 from pstored.config import Config
 from pstored.harvest import Pass
 from pstored.oops import KINDS
-from pstored.sinks.journal import MESSAGE_ID, fields
+from pstored.sinks.journal import MESSAGE_ID, RESET_MESSAGE_ID, fields
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -83,8 +83,10 @@ def test_journal_fields_are_documented(tmp_path: Path) -> None:
 
     sent = {name for name in fields(crash, text=b"x" * 10, report_path="/x", cap=5) if name.startswith("PSTORE_")}
     sent |= {"PSTORE_FUNCTION"}  # absent where the log names none, as here
+    sent |= {"PSTORE_RESTORED"}  # of lines that were given back
     assert set(re.findall(r"`(PSTORE_\w+)`", README)) == sent
-    assert f"MESSAGE_ID={MESSAGE_ID}" in README
+    for message_id in (MESSAGE_ID, RESET_MESSAGE_ID):
+        assert f"MESSAGE_ID={message_id}" in README
 
 
 def collected(root: Path) -> Path:

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pstored import __version__, steps
-from pstored.errors import PstoredError
+from pstored.errors import PstoredError, report
 
 EPILOG = """\
 exit status:
   0   done, or nothing to do
-  1   something is damaged, deferred or left in the store, or not found
+  1   something is damaged, deferred, left for a later run, or not found; or another watch is running
   2   wrong usage
   73  the archive cannot be written or read; what is not whole in it stays in the store
   75  not delivered yet; kept for the next try
-  77  no permission to list the store
+  77  no permission to list the store, or the directory to import
   78  wrong configuration
 """
 
@@ -40,10 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         status: int = command(options)
         sys.stdout.flush()
     except PstoredError as e:
-        print(f"error: {e}", file=sys.stderr)
-        if e.hint:
-            print(f"hint: {e.hint}", file=sys.stderr)
-        return e.exit_status
+        return report(e)
     except BrokenPipeError:
         # `pstored list | head`: nobody reads on, and that is no error; keep the interpreter from flushing again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,24 +92,51 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help='print JSON, with a "schema" key')
         return command
 
-    add("collect", "collect", "harvest, analyze and deliver, once: what to run after a reboot")
+    collect = add("collect", "collect", "harvest, import, analyze and deliver, once: what to run after a reboot")
+    collect.add_argument(
+        "--status-fd", metavar="FD", type=int, help="at the end, write one line on how things stand to this descriptor"
+    )
+    collect.add_argument(
+        "--kernel-log", action="store_true", help="also take an oops that the running boot has survived from its log"
+    )
+    add("watch", "watch", "the daemon: sleep until records can have come, then collect", json=False)
     add("harvest", "collect", "take what is in the store into the archive, durably, then clear the store of it")
     analyze = add("analyze", "collect", "find the crashes in what was harvested")
     analyze.add_argument("--all", action="store_true", help="do all harvests anew, e.g. with new extras")
+    imports = add("import", "collect", "take what systemd-pstore took from the store into the archive, and analyze it")
+    imports.add_argument(
+        "path", nargs="?", metavar="DIR", help="a directory as it leaves it (default: /var/lib/systemd/pstore)"
+    )
+    imports.set_defaults(function="import_")
     add("deliver", "collect", "give crashes to the sinks that do not have them yet")
-    add("stamp", "collect", "write the running boot's id into its kernel log, so that a crash can be told to be its")
+    stamp = add(
+        "stamp", "collect", "write the running boot's id into its kernel log, so that a crash can be told to be its"
+    )
+    stamp.add_argument(
+        "--end",
+        action="store_true",
+        help="note in the ledger that this boot ends in order, if the service manager is stopping the system; no stamp",
+    )
 
     listing = add("list", "show", "one line for each crash, oldest first")
     show = add("show", "show", "what happened: in one sentence, when, on which boot, and the kernel's own words")
     show.add_argument("crash", nargs="?", default="-1", metavar="ID", help=f"{ID_HELP} (default: -1)")
     decode = add("decode", "decode", "what happened, from any log: a file's, a serial capture, one record of pstore")
     decode.add_argument("files", nargs="*", metavar="FILE", help="raw or packed; none, or -: standard input")
-    for command in (listing, show, decode):
+    boots = add("boots", "boots", "the history of boots: when each began, how long it lived, how it ended, its crash")
+    boots.add_argument("-n", "--lines", type=int, default=0, metavar="N", help="the newest N boots only")
+    for command in (listing, show, boots, decode):
         command.add_argument("--no-pager", action="store_true", help="do not page on a terminal")
-    export = add("export", "archive", "one tar with everything about a crash", json=False)
+    export = add("export", "archive", "one tar with everything about a crash, or its log for a journal", json=False)
     export.add_argument("crash", metavar="ID", help=ID_HELP)
     export.add_argument(
-        "-o", "--output", metavar="FILE", help="where to, - for standard output (default: pstored-ID.tar)"
+        "-o", "--output", metavar="FILE", help="where to, - for standard output (default: pstored-ID.FORMAT)"
+    )
+    export.add_argument(
+        "--format",
+        choices=("tar", "journal"),
+        default="tar",
+        help="tar: everything; journal: the kernel's lines in the Journal Export Format, for systemd-journal-remote(8)",
     )
     add("verify", "archive", "read the whole archive against its digests")
     check = add("check-config", "settings", "check the configuration, and show what counts")

@@ -18,22 +18,55 @@ from pstored.errors import ArchiveError, PstoredError
 
 
 def export(options: Namespace) -> int:
-    """One tar: the report and texts, the raw records, what each harvest says."""
-    archive = Context(options).archive
-    crash_id = archive.find_crash(options.crash)
+    """One file: everything about a crash, or its kernel log as a journal has it."""
+    context = Context(options)
+    crash_id = context.archive.find_crash(options.crash)
+    entries = _journal_entries(context, crash_id) if options.format == "journal" else []
+
+    def write(out: IO[bytes]) -> None:
+        if options.format == "journal":
+            out.writelines(entries)
+        else:
+            _write_tar(context.archive, crash_id, out)
+
     if options.output == "-":
-        _write_tar(archive, crash_id, sys.stdout.buffer)
+        write(sys.stdout.buffer)
         return 0
-    path = options.output or f"pstored-{crash_id}.tar"
+    path = options.output or f"pstored-{crash_id}.{options.format}"
     try:
         with open(path, "xb") as f:
-            _write_tar(archive, crash_id, f)
+            write(f)
     except FileExistsError:
         raise PstoredError(f"{path!r} is there already", hint="name another with -o") from None
     except OSError as e:
         raise PstoredError(f"cannot write {path!r}: {e.strerror}") from e
     print(path)
     return 0
+
+
+def _journal_entries(context: Context, crash_id: str) -> list[bytes]:
+    """All lines of the crashed kernel's log."""
+    from pstored.bootjournal import BootJournal
+    from pstored.journalexport import export, in_order, kernel_lines
+    from pstored.sinks.restore import find_origin
+
+    crash = context.archive.load_crash(crash_id)
+    boot_id = crash["boot"]["id"]
+    if boot_id is None:
+        raise PstoredError(
+            f"crash {crash_id} cannot be exported for a journal: which boot it was is not known",
+            hint="`pstored show` says why; --format=tar exports it as it is",
+        )
+    origin = find_origin(context.host, crash, BootJournal(context.host).last_entries(boot_id, 1))
+    if origin is None:
+        raise PstoredError(
+            f"crash {crash_id} cannot be exported for a journal: when boot {boot_id} was is not known",
+            hint="its records carry no time, and there is no journal of that boot; --format=tar exports it as it is",
+        )
+    lines = kernel_lines(context.archive.kernel_log(crash_id))
+    if not lines:
+        raise PstoredError(f"crash {crash_id} has no kernel lines with a time")
+    return list(export(in_order(lines), origin))
 
 
 def _write_tar(archive: Archive, crash_id: str, out: IO[bytes]) -> None:

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``collect`` and its stages: ``harvest``, ``analyze``, ``deliver``, ``stamp``."""
+"""``collect`` and its stages: ``harvest``, ``import``, ``analyze``, ``deliver``; and ``stamp``.
 
-import json
+What is slow to import is imported by the command that needs it: ``harvest`` runs early at boot.
+"""
+
+import os
 from argparse import Namespace
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from pstored.cli import output
 from pstored.cli.context import Context, warn
-from pstored.erase import Outcome
-from pstored.errors import ArchiveError, StoreError
-from pstored.harvest import NOTHING, Pass
+from pstored.errors import ArchiveError, PstoredError
 from pstored.harvest import harvest as do_harvest
-from pstored.terminal import some
+from pstored.stamp import stamp as do_stamp
 
 if TYPE_CHECKING:
     from pstored.analyze import Found
-    from pstored.deliver import Delivery
 
 
 def _open(options: Namespace) -> Context:
@@ -26,116 +26,118 @@ def _open(options: Namespace) -> Context:
 
 
 def collect(options: Namespace) -> int:
-    """All stages once.  A store that cannot be listed does not keep what is archived from being analyzed."""
+    """All stages once; whoever asked for it gets a line on how things stand then."""
+    from pstored.stages import collect as do_collect
+
     context = _open(options)
-    store_error: StoreError | None = None
     try:
-        done = _harvest(context)
-    except StoreError as e:
-        store_error, done = e, NOTHING
-    try:
-        found, crashes, delivery = _rest(context, done)
-    except ArchiveError:
-        _print_pass(context, done)  # it has been done, whatever comes after
+        done = do_collect(context.host, context.config, context.archive, kernel_log=options.kernel_log)
+    except PstoredError as e:
+        _tell(context, options.status_fd, [str(e)])
         raise
-    status = 1 if found.failures else _status(done, crashes, delivery)
-    if options.json:
-        _print_json(
+    _tell(context, options.status_fd, done.due())
+    if done.found is None:
+        output.print_pass(done.harvest, context.config.harvest.store)  # it has been done, whatever comes after
+    elif options.json:
+        output.print_json(
             {
-                "schema": 1,
-                "harvest": _pass_facts(done),
-                "crashes": crashes,
-                "notes": list(found.notes),
-                "delivery": _delivery_facts(delivery),
+                "harvest": output.pass_facts(done.harvest),
+                "import": output.import_facts(done.imported),
+                "kernel_log": output.look_facts(done.log),
+                "crashes": list(done.crashes),
+                "notes": list(done.found.notes),
+                "delivery": output.delivery_facts(done.delivery),
             }
         )
     else:
-        _print_pass(context, done)
-        _print_found(found, crashes)
-        _print_delivery(delivery)
-        if crashes:
+        output.print_pass(done.harvest, context.config.harvest.store)
+        if done.imported is not None and (done.imported.archived or done.imported.problems):
+            output.print_import(done.imported)
+        if done.log is not None:
+            output.print_look(done.log)
+        output.print_found(done.found, done.crashes)
+        output.print_delivery(done.delivery)
+        if done.crashes:
             root = "" if options.root == "/" else f"--root {options.root} "
-            print(f"see: pstored {root}show {crashes[-1]['id'].split('-')[1][:6]}")
-    if store_error is not None:
-        raise store_error
-    return status
-
-
-def _harvest(context: Context) -> Pass:
-    """Harvest; if the archive has no room, make it keep its limits, and try once more."""
-    try:
-        return do_harvest(context.host, context.config)
-    except ArchiveError:
-        if not _make_room(context):
-            raise
-        return do_harvest(context.host, context.config)
-
-
-def _make_room(context: Context) -> bool:
-    from pstored.quota import prune
-
-    try:
-        with context.archive.lock():
-            return bool(prune(context.archive, context.config))
-    except ArchiveError:
-        return False
-
-
-def _rest(context: Context, done: Pass) -> "tuple[Found, list[dict[str, Any]], Delivery]":
-    from pstored.deliver import deliver as do_deliver
-    from pstored.quota import prune
-    from pstored.stamp import stamp as do_stamp
-
-    stamped = bool(do_stamp(context.host, context.config.boots.stamp_prefix))
-    with context.archive.lock():
-        found, crashes = _find(context, stamped=stamped, touched=done.touched)
-        delivery = do_deliver(context.archive, context.config)
-        for harvest_id in prune(context.archive, context.config):
-            warn(f"harvest {harvest_id} was removed: the archive is over its limits")
-    return found, crashes, delivery
-
-
-def _find(
-    context: Context, *, stamped: bool = False, again: bool = False, touched: Iterable[str] = ()
-) -> "tuple[Found, list[dict[str, Any]]]":
-    """Note the running boot, analyze, and give the crashes with what was found; the caller holds the archive's lock."""
-    from pstored.analyze import analyze as do_analyze
-    from pstored.analyze import note_boot
-
-    note_boot(context.archive, context.host.facts(), stamped=stamped)
-    found = do_analyze(context.archive, context.config, again=again, touched=touched)
-    for failure in found.failures:
+            print(f"see: pstored {root}show {done.crashes[-1]['id'].split('-')[1][:6]}")
+    for failure in done.found.failures if done.found is not None else ():
         warn(failure)
-    return found, [context.archive.load_crash(i) for i in found.crashes]
+    for harvest_id in done.pruned:
+        warn(f"harvest {harvest_id} was removed: the archive is over its limits")
+    if done.trouble is not None:
+        raise done.trouble
+    return done.exit_status()
 
 
-def _status(done: Pass, crashes: list[dict[str, Any]], delivery: "Delivery") -> int:
-    if done.exit_status() or not all(crash["complete"] for crash in crashes):
-        return 1
-    return delivery.exit_status()
+def _tell(context: Context, status_fd: int | None, due: list[str]) -> None:
+    """Write how things stand to the descriptor, for the daemon."""
+    if status_fd is None:
+        return
+    from pstored.listing import status_line
+
+    try:
+        line = status_line(context.archive.crash_summaries(), due)
+    except ArchiveError as e:
+        line = str(e)
+    try:
+        os.write(status_fd, line.encode(errors="backslashreplace") + b"\n")
+    except OSError as e:
+        warn(f"cannot write the status to descriptor {status_fd}: {e.strerror}")
 
 
 def harvest(options: Namespace) -> int:
     """The first stage alone: what runs early at boot."""
     context = _open(options)
+    do_stamp(context.host, context.config.boots.stamp_prefix)  # before anything that may fail, or take long
     done = do_harvest(context.host, context.config)
     if options.json:
-        _print_json({"schema": 1, "harvest": _pass_facts(done)})
+        output.print_json({"harvest": output.pass_facts(done)})
     else:
-        _print_pass(context, done)
+        output.print_pass(done, context.config.harvest.store)
     return done.exit_status()
+
+
+def import_(options: Namespace) -> int:
+    """What another program took from the store, into the archive; then the second stage."""
+    from pstored.imports import import_systemd_pstore
+    from pstored.stages import with_room
+
+    context = _open(options)
+    imported = with_room(
+        context.archive, context.config, lambda: import_systemd_pstore(context.host, context.config, options.path)
+    )
+    found, crashes = _find(context)
+    if options.json:
+        facts = {"import": output.import_facts(imported), "crashes": crashes, "notes": list(found.notes)}
+        output.print_json(facts)
+    else:
+        if imported is None:
+            print("nothing to import")
+        else:
+            output.print_import(imported)
+        output.print_found(found, crashes)
+    return int(bool(found.failures or (imported and imported.problems)))
 
 
 def analyze(options: Namespace) -> int:
     """The second stage alone."""
-    context = _open(options)
-    with context.archive.lock():
-        found, crashes = _find(context, again=options.all)
+    found, crashes = _find(_open(options), again=options.all)
     if options.json:
-        _print_json({"schema": 1, "crashes": crashes, "notes": list(found.notes), "failures": list(found.failures)})
+        output.print_json({"crashes": crashes, "notes": list(found.notes), "failures": list(found.failures)})
     else:
-        _print_found(found, crashes)
+        output.print_found(found, crashes)
     return int(bool(found.failures))
+
+
+def _find(context: Context, *, again: bool = False) -> "tuple[Found, list[dict[str, Any]]]":
+    from pstored.stages import find
+
+    with context.archive.lock():
+        found = find(context.host, context.config, context.archive, again=again)
+        crashes = [context.archive.load_crash(i) for i in found.crashes]
+    for failure in found.failures:
+        warn(failure)
+    return found, crashes
 
 
 def deliver(options: Namespace) -> int:
@@ -144,95 +146,47 @@ def deliver(options: Namespace) -> int:
 
     context = _open(options)
     with context.archive.lock():
-        delivery = do_deliver(context.archive, context.config)
+        delivery = do_deliver(context.host, context.archive, context.config)
     if options.json:
-        _print_json({"schema": 1, "delivery": _delivery_facts(delivery)})
+        output.print_json({"delivery": output.delivery_facts(delivery)})
     else:
-        _print_delivery(delivery)
+        output.print_delivery(delivery)
     return delivery.exit_status()
 
 
 def stamp(options: Namespace) -> int:
     """Mark the running boot, in its log and in the ledger."""
-    from pstored.analyze import note_boot
-    from pstored.stamp import stamp as do_stamp
+    from pstored.ledger import look, note_boot
 
     context = _open(options)
-    devices = do_stamp(context.host, context.config.boots.stamp_prefix)
-    facts = context.host.facts()
+    if options.end:
+        return _close(context)
+    stamped = do_stamp(context.host, context.config.boots.stamp_prefix)
+    seen = look(context.host, stamped=stamped)
     try:
         with context.archive.lock():
-            note_boot(context.archive, facts, stamped=bool(devices))
+            note_boot(context.archive, seen)
     except ArchiveError as e:  # early at boot the archive may not be there yet: the line in the log is what counts
         warn(f"the boot is not in the ledger yet: {e}")
     if options.json:
-        _print_json({"schema": 1, "boot_id": facts.boot_id, "devices": devices})
-    elif devices:
-        print(f"boot {facts.boot_id} is stamped in {' and '.join(devices)}")
+        output.print_json({"boot_id": seen.facts.boot_id, "devices": list(stamped.devices)})
+    elif stamped.devices:
+        print(f"boot {seen.facts.boot_id} is stamped in {' and '.join(stamped.devices)}")
     else:
         warn("the boot is not stamped: neither /dev/kmsg nor /dev/pmsg0 takes the line")
-    return 0 if devices else 1
+    return 0 if stamped.devices else 1
 
 
-# -- output
+def _close(context: Context) -> int:
+    """Note that the running boot ends in order, if it does: what ``stamp --end`` is for."""
+    from pstored.ledger import look, note_boot
+    from pstored.manager import is_stopping
 
-
-def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=2))
-
-
-def _pass_facts(done: Pass) -> dict[str, Any]:
-    return {
-        "id": done.harvest_id,
-        "archived": [r.name for r in done.archived],
-        "known": done.known,
-        "records": [{"name": e.name, "outcome": e.outcome, "why": e.why} for e in done.erasures],
-        "warnings": list(done.warnings),
-    }
-
-
-def _delivery_facts(delivery: "Delivery") -> dict[str, Any]:
-    return {
-        "delivered": [{"sink": e.sink, "crash": e.crash_id} for e in delivery.delivered],
-        "pending": [
-            {"sink": e.sink, "crash": e.crash_id, "error": e.error, "refused": e.refused} for e in delivery.pending
-        ],
-    }
-
-
-def _print_pass(context: Context, done: Pass) -> None:
-    for warning in done.warnings:
-        warn(warning)
-    store = context.config.harvest.store
-    if not done.erasures:
-        print(f"nothing taken from {store}")
-        return
-    new = len(done.archived)
-    erased = sum(e.outcome is Outcome.ERASED for e in done.erasures)
-    what = f"{new} new record{'s' * (new != 1)} archived" if new else "nothing new"
-    if done.known:
-        what += f", {done.known} archived before"
-    print(f"{store}: {what}, {erased} erased from the store")
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for e in done.erasures:
-        if e.is_trouble():
-            reasons.setdefault((e.outcome, e.why), []).append(e.name)
-    for (outcome, why), names in reasons.items():
-        warn(f"{outcome}: {some(names)}: {why}")
-
-
-def _print_found(found: "Found", crashes: list[dict[str, Any]]) -> None:
-    from pstored.listing import short_line
-
-    for crash in crashes:
-        print(short_line(crash))
-    for note in found.notes:
-        print(note)
-
-
-def _print_delivery(delivery: "Delivery") -> None:
-    for entry in delivery.delivered:
-        print(f"{entry.sink}: has crash {entry.crash_id}")
-    reasons = {(e.sink, e.error or "waits for those before it") for e in delivery.pending}
-    for sink, error in sorted(reasons):
-        warn(f"{sink}: not delivered yet, kept: {error}")
+    if not is_stopping():
+        print("the system is not being stopped: nothing to note")
+        return 0
+    seen = look(context.host, closed=True)
+    with context.archive.lock():
+        note_boot(context.archive, seen)
+    print(f"boot {seen.facts.boot_id} ends in order")
+    return 0

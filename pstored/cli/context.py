@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every command needs: the host, its configuration, its archive; and how to say that something is amiss."""
+"""What every command needs: the host, its configuration, its archive; how to warn, and how to show."""
 
+import os
 import sys
 from argparse import Namespace
 
 from pstored.archive import Archive
 from pstored.config import Config, load
 from pstored.host import Host
+from pstored.terminal import Style
 
 
 class Context:
@@ -23,11 +25,47 @@ class Context:
 
 def settle(config: Config, root: str) -> Config:
     """Decide what the configuration leaves to the circumstances."""
-    if config.journal.enabled is None:
-        config = config._replace(journal=config.journal._replace(enabled=root == "/"))
-    return config
+    journal = config.journal
+    if journal.enabled is None:
+        journal = journal._replace(enabled=root == "/")
+    if journal.restore is None:
+        journal = journal._replace(restore=journal.enabled)
+    return config._replace(journal=journal)
 
 
 def warn(message: str) -> None:
     """Say something on standard error."""
     print(f"warning: {message}", file=sys.stderr)
+
+
+# -- output for a person
+
+
+def width() -> int | None:
+    """Columns of the terminal; None if there is none to fit."""
+    if not sys.stdout.isatty():
+        return None
+    import shutil  # knows COLUMNS
+
+    return shutil.get_terminal_size().columns
+
+
+def style() -> Style:
+    return Style(color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+
+
+def page(text: str, options: Namespace) -> None:
+    """Through a pager on a terminal, as systemd's tools do: SYSTEMD_PAGER, PAGER, less."""
+    pager = os.environ.get("SYSTEMD_PAGER", os.environ.get("PAGER", "less"))
+    if options.no_pager or not sys.stdout.isatty() or pager in ("", "cat"):
+        sys.stdout.write(text)
+        return
+    import shutil
+    import subprocess
+
+    if shutil.which(pager.split()[0]) is None:
+        sys.stdout.write(text)
+        return
+    environment = os.environ | {"LESS": os.environ.get("SYSTEMD_LESS", "FRSXMK")}
+    sys.stdout.flush()
+    subprocess.run(pager, shell=True, input=text.encode(errors="backslashreplace"), env=environment, check=False)

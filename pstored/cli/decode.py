@@ -5,7 +5,7 @@ import json
 import sys
 from argparse import Namespace
 
-from pstored.cli.show import page, style
+from pstored.cli.context import page, style
 from pstored.decode import decode as decode_log
 from pstored.decode import render, to_json
 from pstored.errors import NotFoundError

@@ -3,12 +3,10 @@
 
 import json
 import os
-import sys
 from argparse import Namespace
 
-from pstored.cli.context import Context
+from pstored.cli.context import Context, page, style, width
 from pstored.listing import render_list
-from pstored.terminal import Style
 
 
 def list(options: Namespace) -> int:  # noqa: A001 - the command's name
@@ -20,7 +18,7 @@ def list(options: Namespace) -> int:  # noqa: A001 - the command's name
     if not summaries:
         print("no crashes in the archive")
         return 0
-    page(render_list(summaries, style=style(), width=_width()), options)
+    page(render_list(summaries, style=style(), width=width()), options)
     return 0
 
 
@@ -44,34 +42,3 @@ def show(options: Namespace) -> int:
             crash["notes"].append(f"{name} cannot be read: {e.strerror}; `pstored analyze --all` makes it again")
     page(render_crash(crash, texts, directory=directory, style=style()), options)
     return 0
-
-
-def _width() -> int | None:
-    """Columns of the terminal; None if there is none to fit."""
-    if not sys.stdout.isatty():
-        return None
-    import shutil  # knows COLUMNS
-
-    return shutil.get_terminal_size().columns
-
-
-def style() -> Style:
-    """How to write on standard output."""
-    return Style(color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-
-
-def page(text: str, options: Namespace) -> None:
-    """Through a pager on a terminal, as systemd's tools do: SYSTEMD_PAGER, PAGER, less."""
-    pager = os.environ.get("SYSTEMD_PAGER", os.environ.get("PAGER", "less"))
-    if options.no_pager or not sys.stdout.isatty() or pager in ("", "cat"):
-        sys.stdout.write(text)
-        return
-    import shutil
-    import subprocess
-
-    if shutil.which(pager.split()[0]) is None:
-        sys.stdout.write(text)
-        return
-    environment = os.environ | {"LESS": os.environ.get("SYSTEMD_LESS", "FRSXMK")}
-    sys.stdout.flush()
-    subprocess.run(pager, shell=True, input=text.encode(errors="backslashreplace"), env=environment, check=False)

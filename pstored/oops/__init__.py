@@ -17,21 +17,26 @@ from collections.abc import Sequence
 
 from pstored.oops.events import make_event
 from pstored.oops.facts import explain_taint
+from pstored.oops.keys import EventKey, event_keys, is_finished
 from pstored.oops.kinds import KINDS
 from pstored.oops.model import Event, Frame, Severity, Stack
-from pstored.oops.reports import View, find_reports, lost_report, view_lines, view_text
+from pstored.oops.reports import LONGEST, View, find_reports, lost_report, view_lines, view_text
 from pstored.parse.kmsg import KmsgLine
 
 __all__ = [
     "KINDS",
+    "LONGEST",
     "Event",
+    "EventKey",
     "Frame",
     "Severity",
     "Stack",
     "analyze",
+    "event_keys",
     "explain_taint",
     "find_event",
     "find_events",
+    "is_finished",
     "principal",
 ]
 

@@ -120,6 +120,8 @@ class Details:
     """The function that took the lock a lockdep report is about."""
     last_function: str | None = None
     """Of a work item that leaked something."""
+    last: int = 0
+    """Index of the last line that said anything."""
 
     def main(self) -> Trace:
         """The trace of what is reported: the first with frames or a program counter that is not of something else."""
@@ -155,19 +157,20 @@ class _Reader:
         self.caller: Frame | None = None
         self.frames = 0
 
-    def read(self, text: bytes) -> None:
+    def read(self, text: bytes) -> bool:
+        """Whether the line said anything."""
         at = 0
         if b"<" in text:
             mark, at = parse_mark(text)
             if mark is not None:
                 self.context = mark
                 if at == len(text):
-                    return
+                    return True
         if b"+0x" in text:
-            if not (self._read_frame(text, at) or self._read_position(text)):
-                self._read_words(text)
-        elif not text.startswith((b" ", b"[", b"\t")) or not self._read_bare(text, at):
-            self._read_words(text)
+            return self._read_frame(text, at) or self._read_position(text) or self._read_words(text)
+        if text.startswith((b" ", b"[", b"\t")) and self._read_bare(text, at):
+            return True
+        return self._read_words(text)
 
     def _read_frame(self, text: bytes, at: int) -> bool:
         if b" from " in text and (pair := parse_from(text, at, self.context)) is not None:
@@ -192,6 +195,10 @@ class _Reader:
         self.caller = None
         if self.frames <= MOST_FRAMES:
             self.trace.frames.append(frame)
+
+    def finish(self) -> None:
+        """Behind the last line."""
+        self._flush()
 
     def _flush(self) -> None:
         """On arm, each line names callee and caller: the last caller is a frame, too."""
@@ -226,17 +233,21 @@ class _Reader:
         self.trace = Trace(title)
         self.found.traces.append(self.trace)
 
-    def _read_words(self, text: bytes) -> None:
+    def _read_words(self, text: bytes) -> bool:
         self._flush()
         if text.startswith(_REGISTER_LINES):
             self._read_registers(text)
-        elif not self._read_fact(text):
-            self._read_title(text)
-            if b"ainted" in text and (task := parse_task(text)) is not None:
-                self._take_task(task)
-            elif not (b"IP: " in text and is_user_pc(text)):
-                self._read_owner(text)
-                self._read_registers(text)
+            return True
+        if self._read_fact(text):
+            return True
+        titled = self._read_title(text)
+        if b"ainted" in text and (task := parse_task(text)) is not None:
+            self._take_task(task)
+            return True
+        if b"IP: " in text and is_user_pc(text):
+            return True
+        self._read_owner(text)
+        return self._read_registers(text) or titled
 
     def _read_fact(self, text: bytes) -> bool:
         """Whether the line is one of those that say one thing only, which is taken."""
@@ -251,15 +262,16 @@ class _Reader:
             return False
         return True
 
-    def _read_title(self, text: bytes) -> None:
+    def _read_title(self, text: bytes) -> bool:
         title = parse_title(text)
         if title is None:
-            return
+            return False
         if title.startswith(_ANOTHER) and self.trace.pc is not None and not self.trace.frames:
             self.trace = Trace(title)  # the one before was interrupted in a place of which there is no trace
             self.found.traces.append(self.trace)
         else:
             self._begin(title)
+        return True
 
     def _read_owner(self, text: bytes) -> None:
         """What only lockdep, KASAN and kernels of old say in lines of their own."""
@@ -271,10 +283,13 @@ class _Reader:
         if found.owner is None:
             found.owner = parse_owner(text)
 
-    def _read_registers(self, text: bytes) -> None:
-        if self.frames == 0:
-            for name, value in parse_registers(text):
-                self.found.registers.setdefault(name, value)
+    def _read_registers(self, text: bytes) -> bool:
+        if self.frames:
+            return False  # those of user space
+        registers = parse_registers(text)
+        for name, value in registers:
+            self.found.registers.setdefault(name, value)
+        return bool(registers)
 
     def _take_task(self, task: Task) -> None:
         known = self.found.task
@@ -287,10 +302,15 @@ class _Reader:
             )
 
 
-def read_details(lines: Iterable[Line]) -> Details:
-    """What the lines of one report say, its first line included."""
+def read_details(lines: Iterable[tuple[int, Line]]) -> Details:
+    """What the lines of one report say, its first line included.
+
+    Args:
+        lines: index in the log, and line.
+    """
     reader = _Reader()
-    for line in lines:
-        reader.read(line.text)
-    reader._flush()
+    for index, line in lines:
+        if reader.read(line.text):
+            reader.found.last = index
+    reader.finish()
     return reader.found

@@ -16,6 +16,8 @@ _HARMLESS = frozenset(
 _FATAL_MCE = re.compile(rb"[^\n]{0,60}(?:Exception|HPMC|Severe|Fatal|kernel mode)")
 _TRACELESS = frozenset(("sysrq", "oom", "workqueue-lockup", "mce", "other", "reboot", "panic"))
 """Kinds that need not have a call trace."""
+UNTOLD = 60
+"""Lines of a report of which nothing but the header is understood."""
 _INNER_TIME = re.compile(rb"\[ {0,4}\d{1,12}\.\d{6}\]")
 
 
@@ -38,7 +40,8 @@ def make_event(view: View, report: Report) -> Event:
         pid=pid,
         cpu=cpu,
         first=report.first,
-        last=max(report.last, 0 if report.panicked_at is None else report.panicked_at + 1),
+        last=max(_last(report, details), 0 if report.panicked_at is None else report.panicked_at + 1),
+        header=report.at,
         pc_function=_pc_function(report, pc),
         principal=report.principal,
         tails=tuple(_decode(t) for t in report.tails),
@@ -55,6 +58,15 @@ def make_event(view: View, report: Report) -> Event:
         loose=signature.loose(report.kind, blamed.function, title),
         strict=signature.strict(report.kind, blamed.frames, blamed.function, title),
     )
+
+
+def _last(report: Report, details: Details) -> int:
+    """Without an end mark, a report goes as far as anything in it can be told; where nothing can, some lines."""
+    if report.ended:
+        return report.last
+    if details.has_trace():
+        return max(report.at, min(details.last, report.last - 1)) + 1
+    return min(report.last, report.at + UNTOLD)
 
 
 def _severity(report: Report) -> Severity:

@@ -15,6 +15,8 @@ class Severity(StrEnum):
     """A task; the machine may have gone on."""
     WARNING = "warning"
     """Nothing."""
+    RESET = "reset"
+    """The machine, without a word."""
     UNKNOWN = "unknown"
 
 
@@ -61,6 +63,8 @@ class Event:
     """Index of the report's first line."""
     last: int
     """Index behind its last line that we know of."""
+    header: int = 0
+    """Index of the line that says what it is; what is printed before it may be missing in another text."""
     pc_function: str | None = None
     """Where the processor was."""
     principal: bool = True

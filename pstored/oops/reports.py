@@ -107,6 +107,8 @@ class Report:
     """Of a panic with a reason of its own."""
     tails: list[bytes] = field(default_factory=list)
     panicked_at: int | None = None
+    ended: bool = False
+    """The log has its end mark."""
     trapped: bool = False
     """A line of die() was seen: a task was killed."""
     principal: bool = True
@@ -324,6 +326,11 @@ def _prelude(view: View, report: Report, previous: int) -> int:
     return first
 
 
+def is_end(text: bytes) -> bool:
+    """Whether a line is the last of a report."""
+    return _END.match(text) is not None
+
+
 def _end(view: View, report: Report, limit: int) -> int:
     """Behind the report's last line: at its end mark, else where it must have ended."""
     closed = report.kind in _CLOSED
@@ -332,19 +339,21 @@ def _end(view: View, report: Report, limit: int) -> int:
         if b"---[ end " not in raw and not (closed and b"==========" in raw):
             continue
         line = view[i]
-        if not _same_writer(line, report.line):
+        if line.foreign or not _same_writer(line, report.line):
             continue
-        if _END.match(line.text):
+        if is_end(line.text):
+            report.ended = True
             # x86: once more where the one was that died first
             summary = i + 1 < limit and view[i + 1].text.startswith(b"RIP: ")
             return i + 2 if summary else i + 1
         if closed and _RULE.match(line.text):
+            report.ended = True
             return i + 1
     return max(limit, report.at + 1)
 
 
-def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[Line]:
-    """The lines of a report; those of other tasks and CPUs are left out where the log tells them apart.
+def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[tuple[int, Line]]:
+    """The lines of a report and their indices; those of other tasks and CPUs are left out where the log tells.
 
     Args:
         view: the log.
@@ -354,14 +363,14 @@ def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[Lin
     caller = report.line.caller
     stalls = report.kind in _STALLS
     if report.headless:
-        yield from (line for i in range(report.first, report.at) if _same_writer(line := view[i], report.line))
-    yield report.line
+        yield from ((i, line) for i in range(report.first, report.at) if _same_writer(line := view[i], report.line))
+    yield report.at, report.line
     for i in range(report.at + 1, max(report.last, report.reach) if reach else report.last):
         line = view[i]
         # in a stall, the other CPUs answer with their traces
         ours = caller is None or line.caller == caller or (stalls and (line.caller or "").startswith("C"))
         if ours and not line.foreign:
             if is_joined(line):
-                yield from split_joined(line)
+                yield from ((i, piece) for piece in split_joined(line))
             else:
-                yield line
+                yield i, line

@@ -25,6 +25,9 @@ TYPES = frozenset(
 )
 """Record types the kernel has words for: pstore_type_names[] in fs/pstore/platform.c."""
 
+KMSG = "kmsg"
+"""No backend of the kernel's: the log of the running kernel, which pstored archives as a record after an oops."""
+
 
 class RecordName(NamedTuple):
     """What a file name in pstorefs says."""

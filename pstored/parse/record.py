@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pstored.errors import DamagedError
 from pstored.parse.decompress import UnpackError, unpack
 from pstored.parse.ecc import EccNotice, split_ecc_notice
-from pstored.parse.filename import RecordName, erst_boot_key, split_efi_id, split_record_name
+from pstored.parse.end import BootEnd, parse_end
+from pstored.parse.filename import KMSG, RecordName, erst_boot_key, split_efi_id, split_record_name
 from pstored.parse.ftrace import parse_ftrace_text
 from pstored.parse.header import DumpHeader, split_dump_header
 from pstored.parse.mce import parse_mce
@@ -42,6 +43,8 @@ class Record:
     """What a person reads; None if the record is not understood."""
     summary: str | None
     """One sentence, for records that are no text (mce)."""
+    end: BootEnd | None
+    """How a boot ended that left no record: what ours of type ``end`` say."""
     damage: tuple[str, ...]
     """What is broken or missing in this record."""
     notes: tuple[str, ...]
@@ -56,6 +59,7 @@ class _Draft:
     header: DumpHeader | None = None
     text: bytes | None = None
     summary: str | None = None
+    end: BootEnd | None = None
     time_ns: int | None = None
     ecc: EccNotice | None = None
     damage: list[str] = field(default_factory=list)
@@ -86,7 +90,9 @@ def decode_record(
         draft.notes.append(f"{name!r} is not the name of a record; archived as it is")
     if not data:
         draft.damage.append("the record is empty")
-    if record_name is not None and record_name.compressed:
+    if record_name is not None and record_name.backend == KMSG:
+        draft.text = content  # our own: without a header, and a byte that is no ASCII does not make it a packed one
+    elif record_name is not None and record_name.compressed:
         _unpack(draft)
     _classify(draft)
     decoder = _DECODERS.get(draft.type)
@@ -109,6 +115,7 @@ def decode_record(
         header=draft.header,
         text=draft.text,
         summary=draft.summary,
+        end=draft.end,
         damage=tuple(draft.damage),
         notes=tuple(draft.notes),
     )
@@ -190,7 +197,16 @@ def _mce(draft: _Draft) -> None:
     draft.damage += mce.damage
 
 
-_DECODERS = {"dmesg": _dmesg, "console": _console, "pmsg": _pmsg, "ftrace": _ftrace, "mce": _mce}
+def _end(draft: _Draft) -> None:
+    try:
+        draft.end = parse_end(draft.content)
+    except DamagedError as e:
+        draft.damage.append(str(e))
+        return
+    draft.text = draft.end.render().encode(errors="backslashreplace")
+
+
+_DECODERS = {"dmesg": _dmesg, "console": _console, "pmsg": _pmsg, "ftrace": _ftrace, "mce": _mce, "end": _end}
 
 
 def _time(draft: _Draft, name: RecordName | None, mtime_ns: int) -> int | None:

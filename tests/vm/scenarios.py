@@ -352,18 +352,20 @@ def mtdoops_shows_nothing(directory: Path, kernel: str) -> str:
 
 
 def systemd_pstore_comes_first(directory: Path, kernel: str) -> str:
-    """A boot with systemd as PID 1 and systemd-pstore enabled: it takes the records, pstored says what it saw."""
+    """A boot with systemd as PID 1 and systemd-pstore enabled: it takes the records, pstored imports them."""
     bench = Bench(directory, kernel, "ramoops")
     crashed = bench.crash()
     script = PRELUDE + collect() + "cp -r /var/lib/systemd/pstore /job/taken; systemctl status systemd-pstore\n"
     vm = bench.machine.run(Start("systemd", script, mode="systemd", load=bench.backend.load))
     collected = read_collected(vm.job)
-    taken = [path.read_bytes() for path in (vm.job / "taken").rglob("dmesg*") if path.is_file()]
+    taken = [path.read_bytes() for path in (vm.job / "taken").rglob("dmesg-*")]
     assert taken, "systemd-pstore has not taken the record: nothing to test"
     assert any(boot_id(crashed).encode() in text for text in taken), "the record is lost"
     assert not collected.listed
-    assert "systemd-pstore" in collected.said + str(collected.report)
-    return "systemd-pstore has the record, and pstored says that it owns the store, too"
+    assert "systemctl mask systemd-pstore.service" in str(collected.report["harvest"]["warnings"])
+    check_nothing_lost({str(n): text for n, text in enumerate(taken)}, {}, collected.archive)
+    check_boots(collected, [boot_id(crashed)])
+    return "systemd-pstore took the record, pstored imported it, and says that both own the store"
 
 
 # systemd-pstore runs, from its first line to its last, exactly where pstored stands at a step that begins with WHERE

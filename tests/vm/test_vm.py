@@ -12,6 +12,7 @@ import pytest
 
 from tests.vm import kernels
 from tests.vm.scenarios import SCENARIOS, Scenario
+from tests.vm.service import SERVICE_SCENARIOS
 from tests.vm.vm import CRASH, LostVmError, Machine, Start
 
 pytestmark = pytest.mark.vm
@@ -27,7 +28,8 @@ def _ready() -> None:
 def directory(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """Where the machines of a scenario are; kept only if it did not pass, with a serial log for each start.
 
-    With PSTORED_VM_CAPTURES=DIR in the environment, the records that real kernels showed are copied there.
+    With PSTORED_VM_CAPTURES=DIR in the environment, the records that real kernels showed are copied there; with
+    PSTORED_VM_TRANSCRIPTS=DIR what systemctl, journalctl and pstored said where systemd is PID 1.
     """
     failed = request.session.testsfailed
     yield tmp_path
@@ -35,11 +37,18 @@ def directory(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
         for store in tmp_path.glob("machine/*/collect*/store"):
             name = "-".join((request.node.callspec.id, *store.parts[-3:-1]))
             shutil.copytree(store, Path(captures) / name, dirs_exist_ok=True)
+    if transcripts := os.environ.get("PSTORED_VM_TRANSCRIPTS"):
+        for transcript in tmp_path.glob("machine/*/transcript"):
+            name = f"{request.node.callspec.id}-{transcript.parent.name}.txt"
+            shutil.copy(transcript, Path(transcripts) / name)
     if request.session.testsfailed == failed:
         shutil.rmtree(tmp_path)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.name for scenario in SCENARIOS])
+ALL = (*SCENARIOS, *SERVICE_SCENARIOS)
+
+
+@pytest.mark.parametrize("scenario", ALL, ids=[scenario.name for scenario in ALL])
 def test_scenario(scenario: Scenario, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The scenario holds on a real kernel; what was found is printed, one line each."""
     began = time.monotonic()

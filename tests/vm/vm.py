@@ -75,6 +75,10 @@ class Start(NamedTuple):
     """another kernel than the machine's"""
     files: Sequence[Path] = ()
     """to be found in /job"""
+    tree: Path | None = None
+    """a directory that is laid over the host's files, as a package would be; not for busybox"""
+    setup: str = ""
+    """mode systemd: a script run in the host's files before systemd is, as a package's would be"""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -188,6 +192,9 @@ class Vm:
         (job / "mode").write_text(start.mode + "\n")
         (job / "load").write_text("".join(line + "\n" for line in start.load))
         (job / "run.sh").write_text(start.script)
+        (job / "setup.sh").write_text(start.setup)
+        if start.tree is not None:
+            (job / "tree").touch()
         for file in start.files:
             shutil.copy(file, job)
 
@@ -309,7 +316,10 @@ class Vm:
         command += ["-m", str(_MEMORY_MIB), "-object"]
         command += [f"memory-backend-file,id=ram,mem-path={machine.ram},size={_MEMORY_MIB}M,share=on"]
         command += ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
-        for tag, path, more in (("job", self.job, ""), ("root", Path("/"), ",readonly=on")):
+        shares = [("job", self.job, ""), ("root", Path("/"), ",readonly=on")]
+        if self._start.tree is not None:
+            shares.append(("tree", self._start.tree, ",readonly=on"))
+        for tag, path, more in shares:
             command += [
                 "-virtfs",
                 f"local,path={path},mount_tag={tag},security_model=none,multidevs=remap{more}",

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages in their order: harvest, import, the running kernel's log, analysis, settling, delivery, pruning.
+
+Each is a function of its own; here is what ``collect`` does, and what single commands share of it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+from pstored import kernellog
+from pstored.analyze import Found, analyze
+from pstored.archive import Archive
+from pstored.bootjournal import BootJournal
+from pstored.config import Config
+from pstored.deliver import Delivery, deliver
+from pstored.errors import ArchiveError, PstoredError, StoreError
+from pstored.harvest import NOTHING, Pass, harvest
+from pstored.history import History
+from pstored.host import Host
+from pstored.imports import Import, import_systemd_pstore
+from pstored.ledger import look, note_boot, read_ledger
+from pstored.quota import prune
+from pstored.settle import settle
+from pstored.stamp import UNSTAMPED, Stamp, stamp
+
+T = TypeVar("T")
+
+
+class Collected(NamedTuple):
+    """What all stages did."""
+
+    harvest: Pass
+    imported: Import | None
+    log: kernellog.Look | None
+    """None if the running kernel's log was not to be looked into."""
+    found: Found | None = None
+    """None if the analysis was not reached, and nothing behind it."""
+    crashes: tuple[dict[str, Any], ...] = ()
+    """crash.json of what is new."""
+    delivery: Delivery = Delivery((), ())
+    pruned: tuple[str, ...] = ()
+    """Harvests removed, since the archive was over its limits."""
+    trouble: PstoredError | None = None
+    """What kept a stage from being done."""
+
+    def due(self) -> list[str]:
+        """What is left to be done, in words."""
+        left = Counter(str(e.outcome) for e in self.harvest.erasures if e.is_trouble())
+        waiting = Counter(e.sink for e in self.delivery.pending if not e.refused)
+        due = [f"{n} record{'s' * (n != 1)} in the store: {outcome}" for outcome, n in sorted(left.items())]
+        due += [f"{n} to be delivered: {sink}" for sink, n in sorted(waiting.items())]
+        due += [f"{n} not analyzed"] if self.found is not None and (n := len(self.found.failures)) else []
+        due += ["the log of the running kernel"] if self.log is not None and self.log.failed else []
+        return due + ([str(self.trouble)] if self.trouble is not None else [])
+
+    def exit_status(self) -> int:
+        """0; 1 if something is damaged or left to be done; 75 if it is only to be delivered."""
+        parts = (
+            self.harvest.exit_status(),
+            self.imported is not None and self.imported.problems,
+            self.log is not None and self.log.failed,
+            self.found is not None and self.found.failures,
+            not all(crash["complete"] for crash in self.crashes),
+        )
+        return 1 if any(parts) else self.delivery.exit_status()
+
+
+def collect(host: Host, config: Config, archive: Archive, *, kernel_log: bool) -> Collected:
+    """All stages once.  One that fails does not keep the rest from what is in the archive already.
+
+    Args:
+        host: the running system.
+        config: all of it.
+        archive: where.
+        kernel_log: also look into the running kernel's log for an oops that it has survived.
+
+    Raises:
+        ArchiveError: the archive cannot be written, or does not read back; nothing was erased.
+    """
+    stamped = stamp(host, config.boots.stamp_prefix)  # before anything that may fail, or take long
+    done, imported = NOTHING, None
+    trouble: PstoredError | None = None
+    try:
+        done = with_room(archive, config, lambda: harvest(host, config))
+    except StoreError as e:
+        trouble = e
+    try:
+        imported = with_room(archive, config, lambda: import_systemd_pstore(host, config))
+    except PstoredError as e:
+        trouble = trouble or e
+    log = _look_into_log(host, config, archive) if kernel_log else None
+    so_far = Collected(done, imported, log, trouble=trouble)
+    try:
+        with archive.lock():
+            found = find(host, config, archive, stamped=stamped, touched=done.touched)
+            return so_far._replace(
+                found=found,
+                crashes=tuple(archive.load_crash(i) for i in found.crashes),
+                delivery=deliver(host, archive, config),
+                pruned=tuple(prune(archive, config)),
+            )
+    except ArchiveError as e:
+        return so_far._replace(trouble=e)
+
+
+def find(
+    host: Host,
+    config: Config,
+    archive: Archive,
+    *,
+    stamped: Stamp = UNSTAMPED,
+    again: bool = False,
+    touched: Iterable[str] = (),
+) -> Found:
+    """Note the running boot, analyze, and settle the boots that are over; the caller holds the archive's lock."""
+    seen = look(host, stamped=stamped)
+    note_boot(archive, seen)
+    journal = BootJournal(host)
+    witness = journal if config.boots.journal else None
+    found = analyze(archive, config, journal=witness, again=again, touched=touched)
+    if settle(History(archive, read_ledger(archive), journal, seen.facts.boot_id), seen.facts):
+        found = found.and_then(analyze(archive, config, journal=witness))
+    return found
+
+
+def with_room(archive: Archive, config: Config, stage: Callable[[], T]) -> T:
+    """Do a stage; if the archive has no room, make it keep its limits, and try once more."""
+    try:
+        return stage()
+    except ArchiveError:
+        if not _make_room(archive, config):
+            raise
+        return stage()
+
+
+def _make_room(archive: Archive, config: Config) -> bool:
+    try:
+        with archive.lock():
+            return bool(prune(archive, config))
+    except ArchiveError:
+        return False
+
+
+def _look_into_log(host: Host, config: Config, archive: Archive) -> kernellog.Look:
+    try:
+        return with_room(archive, config, lambda: kernellog.look(host, config))
+    except ArchiveError as e:
+        return kernellog.Look(None, 0, (f"the log of the running kernel is not archived: {e}",), failed=True)

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon: sleeps until something can have changed, then has ``pstored collect`` done in a child.
+
+The only process of pstored that lives long, so it keeps little in memory: ``pstored watch`` replaces itself by this
+module, without what reading the command line has loaded, and nothing here imports typing, logging, json or the rest
+of pstored.  One thread, one epoll, one time-out, set only while something is due.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from pstored.child import KILL_AFTER_S, Run, read_settings
+from pstored.errors import PstoredError, report
+from pstored.schedule import Schedule
+from pstored.wakeups import BACKEND, MOUNT, REPORT, KernelLog, Mounts, Source, Uevents, look, read
+
+LOCK = "/run/pstored/watch.lock"
+"""Locked by the daemon; holds its process id."""
+STOP_S = 5.0
+"""How long a run may take to end when the daemon is to end; systemd's own patience is 90 s."""
+FOLLOW_UP_SLACK_S = 2.0
+"""After an oops the kernel brings pstore up to date pstore.update_ms later, from a work queue."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+def say(text: str, *, warning: bool = False) -> None:
+    """A line for the journal, or whoever started the daemon; that nobody reads it must not end it."""
+    try:
+        print(f"warning: {text}" if warning else text, file=sys.stderr if warning else sys.stdout, flush=True)
+    except OSError:
+        pass
+
+
+def tell(*lines: str) -> None:
+    """Tell the service manager, sd_notify(3), if there is one."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return
+    from systemd.daemon import notify
+
+    try:
+        notify("\n".join(lines))
+    except OSError:
+        pass  # it is being restarted, say: what counts is told again
+
+
+def take_lock(root: str) -> int:
+    """Be the only daemon below *root*; the lock goes with the descriptor given back.
+
+    Raises:
+        PstoredError: another one runs, or the lock cannot be made.
+    """
+    path = os.path.join(root, LOCK.lstrip("/"))
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        raise PstoredError(f"cannot make {path!r}: {e.strerror}", hint="run as root; /run must be writable") from e
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(fd, 32).decode(errors="replace").strip()
+        os.close(fd)
+        raise PstoredError(
+            f"another pstored watch is running: process {pid} holds {path!r}", hint="systemctl status pstored"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+def watchdog_s() -> float | None:
+    """How often the service manager wants to hear from us, sd_watchdog_enabled(3): half of its patience."""
+    usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
+    if not usec.isdecimal() or not int(usec) or (pid is not None and pid != str(os.getpid())):
+        return None
+    return int(usec) / 2e6
+
+
+class Signals:
+    """Signals as something to be polled for: a pipe wakes epoll, a set keeps what came."""
+
+    def __init__(self) -> None:
+        self.fd, self._write_fd = os.pipe()
+        for fd in (self.fd, self._write_fd):
+            os.set_blocking(fd, False)
+        self._came: set[int] = set()
+        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: self._came.add(number))
+
+    def take(self) -> set[int]:
+        """Those that have come since the last call."""
+        try:
+            while os.read(self.fd, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        came, self._came = self._came, set()
+        return came
+
+
+class Watch:
+    """The loop."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.settings = read_settings(root)
+        self.schedule = Schedule(retry_s=self.settings.retry_s, retry_max_s=self.settings.retry_max_s)
+        self.signals = Signals()
+        self.epoll = select.epoll()
+        self.epoll.register(self.signals.fd, select.EPOLLIN)
+        self.sources: dict[int, Source] = {}
+        self.run: Run | None = None
+        self.stopping = False
+        self.standing = ""
+        """How things stood at the end of the last run that could tell, in its words."""
+        self.trouble = ""
+        """What became of the last run, if it was not done."""
+        self.ping_s = watchdog_s()
+        self.ping_at = time.monotonic()
+        self._open(KernelLog.name, lambda: KernelLog(os.path.join(root, "dev/kmsg")))
+        self._open(Uevents.name, Uevents)
+        self._open(Mounts.name, Mounts)
+        self.has_kernel_log = any(isinstance(source, KernelLog) for source in self.sources.values())
+        self.seen = look(root, self.settings.store)  # after the mounts are watched, and before the first run
+
+    def loop(self) -> int:
+        """Until SIGTERM; gives the exit status."""
+        now = time.monotonic()
+        self.schedule.ask(now, "start", kernel_log=self.has_kernel_log, at_once=True)  # an oops may have come before us
+        self._start(now)
+        tell("READY=1")
+        while not self.stopping or self.run is not None:
+            ready = self.epoll.poll(self._timeout(time.monotonic()))
+            now = time.monotonic()
+            self._drain([fd for fd, _ in ready if fd in self.sources], now)
+            self._obey(now)
+            self._compare(now)
+            self._reap(now)
+            self._act(now)
+        return 0
+
+    # -- what wakes
+
+    def _open(self, name: str, make: Callable[[], Source]) -> None:
+        try:
+            source = make()
+            try:
+                self.epoll.register(source.fd, source.events)
+            except OSError:
+                source.close()  # a plain file, in a tree, cannot be waited for
+                raise
+        except (OSError, ImportError) as e:
+            say(f"{name} cannot be watched: {e}; the rest is", warning=True)
+            return
+        self.sources[source.fd] = source
+
+    def _drain(self, ready: list[int], now: float) -> None:
+        for fd in ready:
+            source = self.sources[fd]
+            try:
+                reasons = source.drain()
+            except OSError as e:
+                say(f"{source.name} can no longer be watched: {e}; the rest is", warning=True)
+                del self.sources[fd]
+                source.close()  # which takes it out of the epoll, too
+                continue
+            for what in reasons:
+                self._ask(now, what)
+        if ready:
+            self.schedule.stir(now)
+
+    def _ask(self, now: float, what: str) -> None:
+        self.schedule.ask(now, what, kernel_log=what == REPORT and self.has_kernel_log)
+        if what == REPORT:
+            update_ms = read(self.root, "/sys/module/pstore/parameters/update_ms")  # -1: never
+            if update_ms.isdecimal():
+                self.schedule.ask_later(now + int(update_ms) / 1000 + FOLLOW_UP_SLACK_S)
+
+    def _compare(self, now: float) -> None:
+        """Look, whatever woke us, for what no source may have told of."""
+        seen = look(self.root, self.settings.store)
+        for old, new, what in zip(self.seen, seen, (BACKEND, MOUNT, REPORT), strict=True):
+            if old != new:
+                self._ask(now, what)
+        self.seen = seen
+
+    def _obey(self, now: float) -> None:
+        came = self.signals.take()
+        if self.stopping:
+            return
+        if came & {signal.SIGTERM, signal.SIGINT}:
+            self.stopping = True
+            tell("STOPPING=1", "STATUS=stopping")
+            if self.run is not None:
+                self.run.kill(now, patience_s=STOP_S)
+        elif signal.SIGHUP in came:
+            self._reload(now)
+
+    def _reload(self, now: float) -> None:
+        tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            self.settings = read_settings(self.root)
+        except PstoredError as e:
+            say(f"{e}; what was configured before stands", warning=True)
+        self.schedule.retry_s, self.schedule.retry_max_s = self.settings.retry_s, self.settings.retry_max_s
+        self.seen = look(self.root, self.settings.store)
+        self.schedule.ask(now, "reload", at_once=True)
+        tell("READY=1")
+
+    # -- the run
+
+    def _start(self, now: float) -> None:
+        why, kernel_log = self.schedule.start(now)
+        say(f"collecting: {why}")
+        tell(f"STATUS=collecting ({why}){self.standing and '; so far: '}{self.standing}")
+        try:
+            self.run = Run(self.root, kernel_log=kernel_log, now=now, timeout_s=self.settings.timeout_s)
+        except OSError as e:
+            self._end(now, f"the run could not be started: {e.strerror}", kernel_log=kernel_log)
+
+    def _reap(self, now: float) -> None:
+        run = self.run
+        if run is None or (code := run.poll()) is None:
+            return
+        self.run = None
+        self.standing = run.status() or self.standing
+        trouble = ""
+        if code < 0:
+            trouble = f"the run died of {signal.Signals(-code).name}" + (", which it was sent" if run.kills else "")
+        elif code:
+            trouble = f"the run left something to be done (exit status {code})"
+        self._end(now, trouble, kernel_log=run.kernel_log)
+
+    def _end(self, now: float, trouble: str, *, kernel_log: bool) -> None:
+        self.schedule.end(now, done=not trouble, kernel_log=kernel_log)
+        if self.stopping:
+            return
+        if trouble:
+            at = time.strftime("%H:%M:%S", time.localtime(time.time() + self.schedule.wait_s(now)))
+            trouble += f"; the next try is at {at}"
+            say(trouble, warning=True)
+        tell("STATUS=" + "; ".join(text for text in (self.standing, trouble) if text))
+
+    def _act(self, now: float) -> None:
+        """Do what is due now."""
+        run = self.run
+        if run is not None and run.deadline is not None and run.deadline <= now:
+            sent = run.kill(now, patience_s=KILL_AFTER_S)
+            say(f"the run takes longer than {now - run.started:.0f} s: {sent}", warning=True)
+            if run.given_up and self.stopping:
+                self.run = None  # it cannot be waited for
+        due = self.schedule.due()
+        if self.run is None and not self.stopping and due is not None and due <= now:
+            self._start(now)
+        if self.ping_s is not None and self.ping_at <= now:
+            tell("WATCHDOG=1")
+            self.ping_at = now + self.ping_s
+
+    def _timeout(self, now: float) -> float | None:
+        """Seconds until something is due; None: sleep until something happens."""
+        times = [self.schedule.due() if self.run is None else self.run.deadline]
+        if self.ping_s is not None:
+            times.append(self.ping_at)
+        soonest = min((t for t in times if t is not None), default=None)
+        return None if soonest is None else max(0.0, soonest - now)
+
+
+def main() -> int:
+    """``python -m pstored.watch ROOT``: what ``pstored watch`` becomes."""
+    (root,) = sys.argv[1:]
+    try:
+        take_lock(root)
+        return Watch(root).loop()
+    except PstoredError as e:
+        return report(e)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
