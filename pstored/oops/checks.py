@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """First lines of what the kernel itself noticed: debuggers, BUG and WARN, locks, stalls, memory, panics."""
 
-from pstored.oops.rule import FN, TASK, WATCHDOG, WHERE, Role, Rule
+from pstored.oops.rule import FN, TASK, TRAP, WATCHDOG, WHERE, Role, Rule
 
 # Most specific first among the rules of one anchor.
 CHECKS: tuple[Rule, ...] = (
@@ -23,6 +23,13 @@ CHECKS: tuple[Rule, ...] = (
     Rule(b"BUG", "kfence", rb"BUG: KFENCE: ", "mm/kfence/report.c"),
     Rule(b"BUG", "kmsan", rb"BUG: KMSAN: (?:[\w-]{1,40} in " + FN + rb")?", "mm/kmsan/report.c"),
     Rule(b"BUG", "kcsan", rb"BUG: KCSAN: (?:[^\n]{1,60}? in " + FN + rb")?", "kernel/kcsan/report.c"),
+    Rule(
+        b"KASAN: ",
+        "kasan-other",
+        rb"KASAN: [\w-]{1,20} ?[\w-]{1,40} in range \[0x(?P<address>[0-9a-f]{1,16})-",
+        "mm/kasan/report.c, kasan_non_canonical_hook(): behind the line of the trap",
+        TRAP,
+    ),
     Rule(b"UBSAN: ", "ubsan", rb"UBSAN: ", "lib/ubsan.c"),
     Rule(b"BUG", "memleak", rb"BUG: memory leak", "mm/kmemleak.c, as its users print it"),
     Rule(
@@ -105,6 +112,7 @@ CHECKS: tuple[Rule, ...] = (
         rb"BUG: using \S{1,60} in preemptible \[[0-9a-f]{1,16}\](?: code: " + TASK + rb"$)?",
         "lib/smp_processor_id.c",
     ),
+    Rule(b"BUG", "preempt-debug", rb"BUG: assuming (?:atomic|non migratable) context at ", "kernel/sched/core.c"),
     # -- stalls
     Rule(
         b"BUG",

@@ -156,6 +156,7 @@ class _Reader:
         self.context = "task"
         self.caller: Frame | None = None
         self.frames = 0
+        self.wants_lock = False
 
     def read(self, text: bytes) -> bool:
         """Whether the line said anything."""
@@ -167,16 +168,21 @@ class _Reader:
                 if at == len(text):
                     return True
         if b"+0x" in text:
+            if b" from " in text and self._read_from(text, at):
+                return True
             return self._read_frame(text, at) or self._read_position(text) or self._read_words(text)
         if text.startswith((b" ", b"[", b"\t")) and self._read_bare(text, at):
             return True
         return self._read_words(text)
 
-    def _read_frame(self, text: bytes, at: int) -> bool:
-        if b" from " in text and (pair := parse_from(text, at, self.context)) is not None:
+    def _read_from(self, text: bytes, at: int) -> bool:
+        pair = parse_from(text, at, self.context)
+        if pair is not None:
             self._take(pair[0])
             self.caller = pair[1]
-            return True
+        return pair is not None
+
+    def _read_frame(self, text: bytes, at: int) -> bool:
         frame = parse_frame(text, at, self.context)
         if frame is not None:
             self._take(frame)
@@ -189,8 +195,9 @@ class _Reader:
         return frame is not None
 
     def _take(self, frame: Frame) -> None:
-        if self.found.lock is None and self.trace.title.endswith(" at:"):
-            self.found.lock = frame.function
+        if self.wants_lock:
+            self.found.lock = self.found.lock or frame.function
+            self.wants_lock = False
         self.frames += 1
         self.caller = None
         if self.frames <= MOST_FRAMES:
@@ -223,6 +230,7 @@ class _Reader:
 
     def _begin(self, title: str) -> None:
         self._flush()
+        self.wants_lock = title.endswith(" at:")
         self.context = "task"
         if not self.trace.frames and self.trace.title.endswith("grace-period kthread stack dump:"):
             return  # its "task:" line, or "Call Trace:"

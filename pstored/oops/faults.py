@@ -236,11 +236,12 @@ FAULTS: tuple[Rule, ...] = (
         rb"|Severe Machine check|Fatal Machine check)",
         "arch/powerpc, arch/parisc, arch/mips",
     ),
+    Rule(b"Uncorrected", "mce", rb"mce: Uncorrected hardware memory error in ", "arch/x86/kernel/cpu/mce/core.c"),
     Rule(
         b"Hardware Error]",
         "mce",
-        rb"(?:\{\d{1,9}\})?\[Hardware Error\]: Hardware error from APEI",
-        "drivers/firmware/efi/cper.c",
+        rb"(?:mce: |\{\d{1,9}\})?\[Hardware Error\]: ",
+        "drivers/firmware/efi/cper.c, arch/x86/kernel/cpu/mce, drivers/edac",
     ),
     Rule(b"nobody cared", "other", rb"irq \d{1,6}: nobody cared", "kernel/irq/spurious.c"),
 )

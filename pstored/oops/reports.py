@@ -370,7 +370,7 @@ def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[tup
         # in a stall, the other CPUs answer with their traces
         ours = caller is None or line.caller == caller or (stalls and (line.caller or "").startswith("C"))
         if ours and not line.foreign:
-            if is_joined(line):
+            if b"] " in line.text and is_joined(line):
                 yield from ((i, piece) for piece in split_joined(line))
             else:
                 yield i, line
