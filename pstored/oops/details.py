@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from pstored.oops.facts import (
     Task,
+    has_registers,
     parse_code,
     parse_hardware,
     parse_modules,
     parse_owner,
+    parse_register_row,
     parse_registers,
     parse_task,
 )
@@ -44,37 +46,12 @@ _LAST_FUNCTION = re.compile(rb"[ \t]{0,8}last function: ([A-Za-z_$][\w$.]{0,511}
 
 
 #   Lines of nothing but registers, as x86 and arm64 print most of them: nothing else need be looked for.
-_REGISTER_LINES = tuple(
-    f"{name}: ".encode()
-    for name in [
-        "RAX",
-        "RDX",
-        "RBP",
-        "R10",
-        "R13",
-        "FS",
-        "GS",
-        "CS",
-        "DS",
-        "CR0",
-        "CR2",
-        "DR0",
-        "DR3",
-        "EAX",
-        "ESI",
-        "x29",
-        "x28",
-        "x27",
-        "x26",
-        "x25",
-        "x23",
-        "x20",
-        "x17",
-        "x14",
-    ]
+_REGISTER_LINES = (
+    *(b"RAX: ", b"RDX: ", b"RBP: ", b"RSP: ", b"R10: ", b"R13: ", b"CR2: ", b"DR0: ", b"DR3: ", b"FS: ", b"CS: "),
+    *(b"EAX: ", b"ESI: ", b"r10: ", b"r7 : ", b"r3 : ", b"x29: ", b"x26: ", b"x23: ", b"x20: ", b"x17: ", b"x14: "),
 )
-
-
+_FACT_LINES = (*(b"Modules linked in:", b"Hardware name: ", b"Machine model: ", b"Code: ", b"Krnl Code: ", b" Code: "),)
+"""Lines that say one thing only."""
 _ANOTHER = ("NMI backtrace", "CPU: ", "Sending NMI", "task:", "Task dump")
 """Titles of traces of another CPU or task."""
 
@@ -157,6 +134,8 @@ class _Reader:
         self.caller: Frame | None = None
         self.frames = 0
         self.wants_lock = False
+        self.named: list[bytes] = []
+        """Lines that name registers."""
 
     def read(self, text: bytes) -> bool:
         """Whether the line said anything."""
@@ -206,6 +185,7 @@ class _Reader:
     def finish(self) -> None:
         """Behind the last line."""
         self._flush()
+        self.found.registers = parse_registers(b"\n".join(self.named)) | self.found.registers
 
     def _flush(self) -> None:
         """On arm, each line names callee and caller: the last caller is a frame, too."""
@@ -244,9 +224,11 @@ class _Reader:
     def _read_words(self, text: bytes) -> bool:
         self._flush()
         if text.startswith(_REGISTER_LINES):
-            self._read_registers(text)
+            if not self.frames:
+                self.named.append(text)
             return True
-        if self._read_fact(text):
+        if text.startswith(_FACT_LINES):
+            self._read_fact(text)
             return True
         titled = self._read_title(text)
         if b"ainted" in text and (task := parse_task(text)) is not None:
@@ -257,18 +239,14 @@ class _Reader:
         self._read_owner(text)
         return self._read_registers(text) or titled
 
-    def _read_fact(self, text: bytes) -> bool:
-        """Whether the line is one of those that say one thing only, which is taken."""
+    def _read_fact(self, text: bytes) -> None:
         found = self.found
-        if text.startswith(b"Modules linked in:"):
+        if text.startswith(b"Modules"):
             found.modules = found.modules or parse_modules(text)
-        elif text.startswith((b"Hardware name: ", b"Machine model: ")):
+        elif text.startswith((b"Hardware", b"Machine")):
             found.hardware = found.hardware or parse_hardware(text)
-        elif text.startswith((b"Code: ", b"Krnl Code: ", b" Code: ")):
-            found.code = found.code or parse_code(text)
         else:
-            return False
-        return True
+            found.code = found.code or parse_code(text)
 
     def _read_title(self, text: bytes) -> bool:
         title = parse_title(text)
@@ -294,10 +272,13 @@ class _Reader:
     def _read_registers(self, text: bytes) -> bool:
         if self.frames:
             return False  # those of user space
-        registers = parse_registers(text)
-        for name, value in registers:
-            self.found.registers.setdefault(name, value)
-        return bool(registers)
+        if row := parse_register_row(text):
+            self.found.registers = dict(row) | self.found.registers
+        elif has_registers(text):
+            self.named.append(text)
+        else:
+            return False
+        return True
 
     def _take_task(self, task: Task) -> None:
         known = self.found.task

@@ -136,7 +136,7 @@ def parse_code(text: bytes) -> str | None:
 #   x86 "RAX: ffff888003a1 RBX: ...", arm "r7 : 00000000  r6 : c0a03d48", arm64 "x29: ffff80", riscv " gp : ffff",
 #   powerpc "GPR00: v v v v", mips "$ 0   : v v v v", s390 "Krnl GPRS: v v v v",
 #   sparc "g0: v g1: v", parisc "r00-03  v v"
-_NAMED = re.compile(rb"(?:^|[ \t])([A-Za-z][A-Za-z0-9_]{0,9}) ?[:=] ?(?:[0-9a-f]{4}:)?([0-9a-f]{8,16})\b")
+_NAMED = re.compile(rb"(?:^|[ \t\n])([A-Za-z][A-Za-z0-9_]{0,9}) ?[:=] ?(?:[0-9a-f]{4}:)?([0-9a-f]{8,16})\b")
 _ROW = re.compile(
     rb"[ \t]{0,8}(?P<name>GPR|Krnl GPRS|\$ ?|r|sr)(?P<first>\d{0,2})"
     rb"(?:-\d\d)? {0,4}:? {1,4}(?P<values>[0-9a-f]{8,16}(?: [0-9a-f]{8,16}){1,7})"
@@ -144,15 +144,28 @@ _ROW = re.compile(
 _NO_REGISTERS = frozenset((b"Code", b"Comm", b"address", b"Oops", b"EFLAGS"))
 
 
-def parse_registers(text: bytes) -> list[tuple[str, int]]:
-    """Names and values of the registers of one line; empty if it shows none."""
-    if text.lstrip()[:1] in _ROWS and (row := _ROW.match(text)) is not None:
-        prefix = {b"GPR": "r", b"Krnl GPRS": "r", b"$": "$", b"$ ": "$"}.get(row["name"], row["name"].decode())
-        first = int(row["first"] or 0)
-        return [(f"{prefix}{first + n}", int(v, 16)) for n, v in enumerate(row["values"].split())]
-    if b":" not in text and b"=" not in text:
+def parse_register_row(text: bytes) -> list[tuple[str, int]]:
+    """The registers of a line that names only its first; empty if this is none."""
+    row = _ROW.match(text) if text.lstrip()[:1] in _ROWS else None
+    if row is None:
         return []
-    return [(name.decode(), int(value, 16)) for name, value in _NAMED.findall(text) if name not in _NO_REGISTERS]
+    prefix = {b"GPR": "r", b"Krnl GPRS": "r", b"$": "$", b"$ ": "$"}.get(row["name"], row["name"].decode())
+    first = int(row["first"] or 0)
+    return [(f"{prefix}{first + n}", int(v, 16)) for n, v in enumerate(row["values"].split())]
+
+
+def has_registers(text: bytes) -> bool:
+    """Whether a line names registers and their values."""
+    return (b":" in text or b"=" in text) and _NAMED.search(text) is not None
+
+
+def parse_registers(text: bytes) -> dict[str, int]:
+    """All registers that a text names; where it names one twice, the first."""
+    found: dict[str, int] = {}
+    for name, value in _NAMED.findall(text):
+        if name not in _NO_REGISTERS:
+            found.setdefault(name.decode(), int(value, 16))
+    return found
 
 
 _ROWS = frozenset((b"G", b"K", b"$", b"r", b"s"))

@@ -48,14 +48,20 @@ _TITLE = re.compile(
     rb"|(?:\d{1,4}|no) locks? held by|\{[\w-]{1,30}\} state was registered at:|Showing all locks held"
     rb"|Last Breaking-Event-Address:|task:[^\n]{1,80}state:|Sending NMI from CPU|Preemption disabled at:"
     rb"|(?:Task|Stack) dump |(?:rcu: )?(?:RCU grace-period kthread|Stack dump)|Dumping ftrace"
-    rb"|[^\n]{1,80} release lock \([^\n]{1,120}\) at:$|hardirqs last|softirqs last|irq event stamp:"
-    rb"|[^\n]{1,64}? {1,8}[RSDTtXZPIKW] (?:running task|stack:|[ 0-9a-f]{8}))"
+    rb"|hardirqs last|softirqs last|irq event stamp:)"
 )
+#   kernel/sched/core.c, sched_show_task() up to 5.10: "init   S    0     1      0 0x00000000", "init  R running task"
+_TASK_TITLE = re.compile(rb"[^\n]{1,64}? {1,8}[RSDTtXZPIKW] (?:running task|stack:|[ 0-9a-f]{8})")
+_UNLOCK_TITLE = re.compile(rb"[^\n]{1,80} release lock \([^\n]{1,120}\) at:$")
 
 
 def parse_title(text: bytes) -> str | None:
     """The line that leads a trace in, if this is one."""
     found = _TITLE.match(text)
+    if found is None and b"  " in text:
+        found = _TASK_TITLE.match(text)
+    if found is None and text.endswith(b" at:"):
+        found = _UNLOCK_TITLE.match(text)
     return None if found is None else text[:200].decode(errors="backslashreplace").strip()
 
 
