@@ -25,7 +25,7 @@ test: $(VENV)/.ready
 	.ci/apt systemd systemd-journal-remote util-linux
 	$(VENV)/bin/pytest
 
-# Real kernels in QEMU, crashed and collected from: some 15 minutes on two cores.
+# Real kernels in QEMU, crashed and collected from: some 20 minutes on two cores.
 test-vm: $(VENV)/.ready
 	.ci/apt $$(cat tests/vm/packages.txt)
 	$(VENV)/bin/pytest -m vm tests/vm

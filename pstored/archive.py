@@ -183,8 +183,8 @@ class Archive:
             return
         durable.make_directory(os.path.dirname(self.path) or ".")
         durable.make_directory(self.path, durably=False)
-        with durable.archive_errors("write to", self.path):
-            os.close(durable.create(self._unflushed))
+        with durable.archive_errors("write to", self.path), contextlib.suppress(FileExistsError):
+            os.close(durable.create(self._unflushed))  # or another first run was faster: as good
         durable.make_directory(self.crashes, durably=False)
         durable.make_directory(self.harvests, durably=False)
 
