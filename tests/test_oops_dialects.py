@@ -113,7 +113,7 @@ BUG: unable to handle kernel NULL pointer dereference at 00000004
 IP: [<c0412345>] gauge_poll+0x5/0x40
 *pde = 00000000
 Oops: 0000 [#1] SMP
-Pid: 912, comm: gauged Not tainted (2.6.32-21 #1) Board Two
+Pid: 512, comm: gauged Not tainted (2.6.32-21 #1) Board Two
 EIP: 0060:[<c0412345>] EFLAGS: 00010246 CPU: 1
 EIP is at gauge_poll+0x5/0x40
 EAX: 00000000 EBX: f6a1c000 ECX: 00000000 EDX: 00000001
@@ -125,7 +125,7 @@ Call Trace:
             "kind": "null-deref",
             "function": "gauge_poll",
             "comm": "gauged",
-            "pid": 912,
+            "pid": 512,
             "release": "2.6.32-21",
             "address": 4,
         },
@@ -223,18 +223,18 @@ Call Trace:
     "powerpc": Dialect(
         """\
 [   40.000001] BUG: Kernel NULL pointer dereference on write at 0x00000008
-[   40.000002] Faulting instruction address: 0xc0000000006f1f0c
+[   40.000002] Faulting instruction address: 0xc000000000a4b61c
 [   40.000003] Oops: Kernel access of bad area, sig: 11 [#1]
 [   40.000004] LE PAGE_SIZE=64K MMU=Radix SMP NR_CPUS=2048 NUMA pSeries
 [   40.000005] CPU: 7 PID: 620 Comm: gauged Tainted: G           OE      6.4.0 #8
-[   40.000006] NIP:  c0000000006f1f0c LR: c0000000006f2a10 CTR: 0000000000000000
-[   40.000007] GPR00: c0000000006f2a10 c00000000a113f70 c000000001111500 0000000000000008
-[   40.000008] NIP [c0000000006f1f0c] gauge_set+0x1c/0x80 [gauge]
-[   40.000009] LR [c0000000006f2a10] gauge_ioctl+0x50/0x120 [gauge]
+[   40.000006] NIP:  c000000000a4b61c LR: c000000000a4c310 CTR: 0000000000000000
+[   40.000007] GPR00: c000000000a4c310 c00000000b207e70 c000000001222600 0000000000000008
+[   40.000008] NIP [c000000000a4b61c] gauge_set+0x1c/0x80 [gauge]
+[   40.000009] LR [c000000000a4c310] gauge_ioctl+0x50/0x120 [gauge]
 [   40.000010] Call Trace:
-[   40.000011] [c00000000a113f70] [c0000000006f1f00] gauge_set+0x10/0x80 [gauge] (unreliable)
-[   40.000012] [c00000000a113fb0] [c0000000006f2a10] gauge_ioctl+0x50/0x120 [gauge]
-[   40.000013] [c00000000a113ff0] [c00000000002f4a0] system_call_exception+0x150/0x2d0
+[   40.000011] [c00000000b207e70] [c000000000a4b610] gauge_set+0x10/0x80 [gauge] (unreliable)
+[   40.000012] [c00000000b207eb0] [c000000000a4c310] gauge_ioctl+0x50/0x120 [gauge]
+[   40.000013] [c00000000b207ef0] [c00000000003e5b0] system_call_exception+0x150/0x2d0
 """,
         {"kind": "null-deref", "function": "gauge_set", "cpu": 7, "taint": "EO", "address": 8},
         ["gauge_set", "gauge_ioctl", "system_call_exception"],
@@ -243,20 +243,20 @@ Call Trace:
     "s390": Dialect(
         """\
 [    2.000001] Unable to handle kernel pointer dereference in virtual kernel address space
-[    2.000002] Failing address: 0000000000000000 TEID: 0000000000000483
+[    2.000002] Failing address: 0000000000000000 TEID: 0000000000000803
 [    2.000003] Fault in home space mode while using kernel ASCE.
 [    2.000004] Oops: 0004 ilc:2 [#1] SMP
 [    2.000005] CPU: 5 PID: 1201 Comm: gauged Not tainted 6.9.0 #1
-[    2.000006] Hardware name: IBM 3931 A01 703 (LPAR)
-[    2.000007] Krnl PSW : 0704c00180000000 000003ff8014a430 (gauge_open+0x20/0x60 [gauge])
+[    2.000006] Hardware name: IBM 8561 T01 701 (LPAR)
+[    2.000007] Krnl PSW : 0704e00180000000 000003ff9025b540 (gauge_open+0x20/0x60 [gauge])
 [    2.000008]            R:0 T:1 IO:1 EX:1 Key:0 M:1 W:0 P:0 AS:3 CC:0 PM:0 RI:0 EA:3
-[    2.000009] Krnl GPRS: 0000000000000000 0000000000000001 0000025e122075b8 0000000000000000
+[    2.000009] Krnl GPRS: 0000000000000000 0000000000000001 0000031f233186c9 0000000000000000
 [    2.000010] Call Trace:
-[    2.000011]  [<000003ff8014a430>] gauge_open+0x20/0x60 [gauge]
-[    2.000012] ([<000003ff8014a428>] gauge_open+0x18/0x60 [gauge])
-[    2.000013]  [<0000025e1090d76a>] do_dentry_open+0x1aa/0x4e8
+[    2.000011]  [<000003ff9025b540>] gauge_open+0x20/0x60 [gauge]
+[    2.000012] ([<000003ff9025b538>] gauge_open+0x18/0x60 [gauge])
+[    2.000013]  [<0000031f21a1e87b>] do_dentry_open+0x1aa/0x4e8
 [    2.000014] Last Breaking-Event-Address:
-[    2.000015]  [<0000025e1099e2b0>] kasan_report+0x0/0x10
+[    2.000015]  [<0000031f21aaf3c1>] kasan_report+0x0/0x10
 """,
         {"kind": "paging-fault", "function": "gauge_open", "comm": "gauged", "cpu": 5},
         ["gauge_open", "gauge_open", "do_dentry_open"],
@@ -264,54 +264,54 @@ Call Trace:
     # arch/mips/mm/fault.c, arch/mips/kernel/traps.c
     "mips": Dialect(
         """\
-[   40.000001] CPU 0 Unable to handle kernel paging request at virtual address 77e23000, epc == 801174ec, ra == 80117fb0
+[   71.000001] CPU 0 Unable to handle kernel paging request at virtual address 6fd12000, epc == 802285fc, ra == 802290c0
 [   40.000002] Oops[#1]:
-[   40.000003] CPU: 0 PID: 1370 Comm: gauged Not tainted 5.12.0 #55
-[   40.000004] $ 0   : 00000000 00000001 801174e8 77e24000
-[   40.000005] epc   : 801174ec gauge_flush+0x4/0x9c
-[   40.000006] ra    : 80117fb0 gauge_sync+0x234/0x2b4
+[   40.000003] CPU: 0 PID: 431 Comm: gauged Not tainted 5.10.7 #12
+[   40.000004] $ 0   : 00000000 00000001 802285f8 6fd13000
+[   40.000005] epc   : 802285fc gauge_flush+0x8/0x6c
+[   40.000006] ra    : 802290c0 gauge_sync+0x124/0x1a4
 [   40.000007] Call Trace:
-[   40.000008] [<801174ec>] gauge_flush+0x4/0x9c
-[   40.000009] [<80117fb0>] gauge_sync+0x234/0x2b4
+[   40.000008] [<802285fc>] gauge_flush+0x8/0x6c
+[   40.000009] [<802290c0>] gauge_sync+0x124/0x1a4
 """,
-        {"kind": "paging-fault", "function": "gauge_flush", "cpu": 0, "address": 0x77E23000, "comm": "gauged"},
+        {"kind": "paging-fault", "function": "gauge_flush", "cpu": 0, "address": 0x6FD12000, "comm": "gauged"},
         ["gauge_flush", "gauge_sync"],
     ),
     # arch/sparc/mm/fault_64.c, arch/sparc/kernel/process_64.c
     "sparc": Dialect(
         """\
 [   42.000001] Unable to handle kernel NULL pointer dereference
-[   42.000002] tsk->{mm,active_mm}->context = 000000000000004d
-[   42.000003] tsk->{mm,active_mm}->pgd = fff0000008954000
+[   42.000002] tsk->{mm,active_mm}->context = 0000000000000071
+[   42.000003] tsk->{mm,active_mm}->pgd = fff000000a365000
 [   42.000004]               \\|/ ____ \\|/
-[   42.000005] gauged(96): Oops [#1]
-[   42.000006] CPU: 0 PID: 96 Comm: gauged Not tainted 6.1.0 #14
-[   42.000007] TSTATE: 0000000011001601 TPC: 0000000000f6875c TNPC: 0000000000f68760 Y: 00000000    Not tainted
-[   42.000008] TPC: <gauge_get+0x1c/0x60>
-[   42.000009] g0: fff000000873cd00 g1: 0000000000000000 g2: 000000000000006f g3: 000000001001a130
-[   42.000010] RPC: <gauge_all+0x4/0x20>
+[   42.000005] gauged(214): Oops [#1]
+[   42.000006] CPU: 0 PID: 214 Comm: gauged Not tainted 6.1.0 #3
+[   42.000007] TSTATE: 0000004411001602 TPC: 0000000000d5464c TNPC: 0000000000d54650 Y: 00000000    Not tainted
+[   42.000008] TPC: <gauge_get+0x24/0x58>
+[   42.000009] g0: fff000000b84de10 g1: 0000000000000000 g2: 000000000000006f g3: 000000002002b240
+[   42.000010] RPC: <gauge_all+0x8/0x38>
 [   42.000011] Call Trace:
-[   42.000012] [<000000000053a2d0>] gauge_all+0x10/0x20
-[   42.000013] [<0000000000406274>] linux_sparc_syscall+0x34/0x44
+[   42.000012] [<000000000064b3e0>] gauge_all+0x18/0x38
+[   42.000013] [<0000000000406384>] linux_sparc_syscall+0x3c/0x4c
 """,
-        {"kind": "null-deref", "function": "gauge_get", "comm": "gauged", "pid": 96},
+        {"kind": "null-deref", "function": "gauge_get", "comm": "gauged", "pid": 214},
         ["gauge_all", "linux_sparc_syscall"],
     ),
     # arch/parisc/kernel/traps.c
     "parisc": Dialect(
         """\
 [   60.000001] Backtrace:
-[   60.000002] gauged (pid 912): Kernel Fault: Code=26 (Data memory access rights trap) at addr 0000000000000010
-[   60.000003] CPU: 1 PID: 912 Comm: gauged Not tainted 6.1.0 #1
-[   60.000004] r00-03  000000ff0804ff0e 0000000040a58720 000000004066e86c 000000113fcb4cd0
-[   60.000005]  IAOQ[0]: gauge_tick+0xcc/0xd8
-[   60.000006]  IAOQ[1]: gauge_tick+0xd0/0xd8
+[   60.000002] gauged (pid 512): Kernel Fault: Code=26 (Data memory access rights trap) at addr 0000000000000010
+[   60.000003] CPU: 1 PID: 512 Comm: gauged Not tainted 6.1.0 #1
+[   60.000004] r00-03  000000ff0905aa1e 0000000040b69830 000000004077f97c 0000001240dc5de0
+[   60.000005]  IAOQ[0]: gauge_tick+0x5c/0x90
+[   60.000006]  IAOQ[1]: gauge_tick+0x60/0x90
 [   60.000007]  RP(r2): gauge_loop+0x20/0x60
 [   60.000008] Backtrace:
-[   60.000009]  [<00000000406702b4>] gauge_loop+0x20/0x60
-[   60.000010]  [<000000004018b0c0>] kthread+0x134/0x140
+[   60.000009]  [<00000000407813c4>] gauge_loop+0x20/0x60
+[   60.000010]  [<000000004029c1d0>] kthread+0x134/0x140
 """,
-        {"kind": "paging-fault", "function": "gauge_tick", "comm": "gauged", "pid": 912},
+        {"kind": "paging-fault", "function": "gauge_tick", "comm": "gauged", "pid": 512},
         ["gauge_loop", "kthread"],
     ),
     # arch/loongarch/mm/fault.c, arch/loongarch/kernel/traps.c
@@ -336,12 +336,12 @@ Call Trace:
         """\
 [    0.100001] Unable to handle kernel paging request at virtual address 0000000000000008
 [    0.100002] gauged(31): Oops 0
-[    0.100003] pc = [<fffffc0000c085e0>]  ra = [<fffffc0000c085d4>] ps = 0000    Not tainted
+[    0.100003] pc = [<fffffc0000d196f0>]  ra = [<fffffc0000d196e4>] ps = 0000    Not tainted
 [    0.100004] pc is at gauge_map+0x40/0xd0
 [    0.100005] ra is at gauge_map+0x34/0xd0
-[    0.100006] v0 = fffffc000147a440  t0 = 0000000000000000  t1 = 0000000000000001
+[    0.100006] v0 = fffffc000258b550  t0 = 0000000000000000  t1 = 0000000000000001
 [    0.100007] Trace:
-[    0.100008] [<fffffc0000310018>] do_one_initcall+0x48/0x1b0
+[    0.100008] [<fffffc0000421128>] do_one_initcall+0x48/0x1b0
 """,
         {"kind": "paging-fault", "function": "gauge_map", "address": 8},
         ["do_one_initcall"],
@@ -369,8 +369,8 @@ PREFIXES = {
     "level and time": "<4>[   12.345678] ",
     "time and task": "[   12.345678][ T4242] ",
     "level": "<4>",
-    "syslog": "Nov 19 12:34:38 board kernel: [   12.345678] ",
-    "syslog without times": "Nov 19 12:34:38 board kernel: ",
+    "syslog": "Nov 23 04:18:57 board kernel: [   12.345678] ",
+    "syslog without times": "Nov 23 04:18:57 board kernel: ",
     "RFC 5424": "2026-11-23T04:18:57.123456+00:00 board kernel: [   12.345678] ",
     "journalctl -o short-monotonic": "[   12.345678] board kernel: ",
     "dmesg -T": "[Mon Nov 23 04:18:57 2026] ",
@@ -421,12 +421,12 @@ def test_frames_keep_what_the_line_says() -> None:
         ("arm", "r4", 0xC2A1D000),
         ("arm64", "x29", 0xFFFF80008286BD40),
         ("riscv", "sp", 0xFF20000000A3BD20),
-        ("powerpc", "r1", 0xC00000000A113F70),
-        ("s390", "r2", 0x0000025E122075B8),
-        ("mips", "$2", 0x801174E8),
+        ("powerpc", "r1", 0xC00000000B207E70),
+        ("s390", "r2", 0x0000031F233186C9),
+        ("mips", "$2", 0x802285F8),
         ("sparc", "g2", 0x6F),
-        ("parisc", "r0", 0xFF0804FF0E),
-        ("alpha", "v0", 0xFFFFFC000147A440),
+        ("parisc", "r0", 0xFF0905AA1E),
+        ("alpha", "v0", 0xFFFFFC000258B550),
     ],
 )
 def test_registers_are_read(name: str, register: str, value: int) -> None:

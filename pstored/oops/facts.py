@@ -7,7 +7,7 @@ from typing import NamedTuple
 # -- the task and the kernel
 
 #   CPU: 1 UID: 0 PID: 83 Comm: init Kdump: loaded Tainted: G W 6.12.1 #1     lib/dump_stack.c, dump_stack_print_info()
-#   Pid: 912, comm: X Tainted: P 3.1.0 #1          up to 3.9
+#   Pid: 83, comm: init Tainted: P 3.1.0 #1          up to 3.9
 #   Pid: 1, comm: swapper Not tainted (2.6.32 #1)  arch/x86/kernel/process_32.c
 _CPU = re.compile(
     rb"(?:CPU: ?(?P<cpu>\d{1,5}) {1,4}(?:UID: ?\d{1,10} )?PID: ?(?P<pid>\d{1,10}) Comm: (?P<comm>.{1,64}?) {1,2}"
@@ -15,7 +15,7 @@ _CPU = re.compile(
     rb"(?:Kdump: loaded )?(?:xid: \S{1,20} )?(?:(?P<clean>Not tainted)|Tainted:(?P<taint>[ A-Z()-]{0,80}))"
     rb"(?: {0,20}\(?(?P<release>\d{1,3}\.\d{1,4}[^\s)]{0,100}))?"
 )
-#   arm up to 3.9: "CPU: 0    Not tainted  (3.0.0 #1)"; lockdep: "4.15.0+ #221 Not tainted"
+#   arm up to 3.9: "CPU: 0    Not tainted  (3.0.0 #1)"; lockdep: "6.1.0 #1 Not tainted"
 _CPU_ARM = re.compile(
     rb"CPU: ?(?P<cpu>\d{1,5}) {1,8}(?:(?P<clean>Not tainted)"
     rb"|Tainted:(?P<taint>[ A-Z]{0,80})) {1,4}\(?(?P<release>\d{1,3}\.[^\s)]{1,100})"

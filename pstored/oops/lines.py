@@ -30,8 +30,8 @@ class Line(NamedTuple):
     """Written by user space: no report of the kernel."""
 
 
-#   syslog:    Nov 19 12:34:38 host kernel: [   12.345678] text       rsyslog; the time only with printk.time
-#              2020-05-15T16:34:00.678394Z INFO kernel: [ ... ] text  RFC 5424 times; rsyslog, ChromeOS
+#   syslog:    Nov 23 04:18:57 host kernel: [   12.345678] text       rsyslog; the time only with printk.time
+#              2026-11-23T04:18:57.123456Z INFO kernel: [ ... ] text  RFC 5424 times; rsyslog, ChromeOS
 #   journal:   [   12.345678] host kernel: text                       journalctl -o short-monotonic
 #   dmesg -T:  [Wed Mar  1 12:00:00 2023] text
 #   netconsole 6,416,1758426,-,caller=T1;text                         Documentation/networking/netconsole.rst

@@ -21,12 +21,12 @@ BOOT = (
     "Command line: console=ttyS0 root=/dev/mmcblk0p2 ro quiet panic=10 ramoops.ecc=1",
     "BIOS-e820: [mem 0x0000000000100000-0x000000001dffffff] usable",
     "ACPI: RSDP 0x00000000000F59D0 000014 (v00 BOCHS )",
-    "PCI: MMCONFIG for domain 0000 [bus 00-ff] at [mem 0xb0000000-0xbfffffff] (base 0xb0000000)",
+    "pci 0000:00:1f.2: BAR 5 [mem 0xfebd1000-0xfebd1fff]: assigned",
     "usb 1-1: New USB device found, idVendor=0627, idProduct=0001, bcdDevice= 0.00",
     "EXT4-fs (mmcblk0p2): mounted filesystem with ordered data mode. Quota mode: none.",
     "systemd[1]: Started Journal Service.",
-    'audit: type=1400 audit(1573116994.739:2): apparmor="STATUS" operation="profile_load" profile="unconfined"',
-    "IPv6: ADDRCONF(NETDEV_CHANGE): eth0: link becomes ready",
+    'audit: type=1400 audit(1795408410.250:2): apparmor="STATUS" operation="profile_load" profile="unconfined"',
+    "gauge 1-0042: registered as gauge0, range 0 to 4095",
 )
 
 
