@@ -34,6 +34,7 @@ test-vm: $(VENV)/.ready
 bench: $(VENV)/.ready
 	.ci/apt systemd
 	$(VENV)/bin/python tests/benchmarks/bench.py
+	$(VENV)/bin/python tests/benchmarks/oops.py
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

@@ -212,7 +212,7 @@ def _read(host: Host, read: Callable[[int, int], bytes], quiet_s: float) -> _Log
     keys = event_keys(lines, events)
     return _Log(
         text=b"".join(m.text for m in messages),
-        reports=[(key, lines[event.first]) for key, event in zip(keys, events, strict=True)],
+        reports=[(key, lines[event.header]) for key, event in zip(keys, events, strict=True)],
         last=messages[-1].number,
         last_us=messages[-1].time_us,
     )

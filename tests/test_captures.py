@@ -63,7 +63,7 @@ EXPECTED: dict[str, tuple[Crash, ...]] = {
         Crash(
             "paging-fault",
             "oops",
-            "BUG: unable to handle page fault for address: ffffffffffffffff",
+            "BUG: unable to handle page fault for address: ffffffffffffffff in vfs_write",
             (("Oops", 1, 1),),
             ZONES,
         ),

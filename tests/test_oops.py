@@ -60,7 +60,7 @@ HEADERS = [
     ("bug-on", "kernel BUG at drivers/misc/gauge.c:83!"),
     ("mce", "mce: [Hardware Error]: CPU 0: Machine Check Exception: 5 Bank 4: be00000000800400"),
     ("oops", "int3: 0000 [#1] SMP"),
-    ("oops", "Internal error: Oops - undefined instruction: 0 [#1] SMP ARM"),
+    ("invalid-opcode", "Internal error: Oops - undefined instruction: 0 [#1] SMP ARM"),
     ("oops", "Oops: 0002 [#1] PREEMPT SMP NOPTI"),
 ]
 
@@ -189,7 +189,7 @@ def test_the_last_of_several_reports_counts() -> None:
         ("epc : gauge_store+0x14/0x20", "gauge_store"),
         ("PC is at gauge_store+0x14/0x20", "gauge_store"),
         ("NIP [c000000000123456] gauge_store+0x14/0x20", "gauge_store"),
-        ("RIP: 0010:__pfx_f.isra.0+0x1/0x2", "__pfx_f.isra.0"),
+        ("RIP: 0010:f.isra.0+0x1/0x2", "f"),
         ("RIP: 0010:0xffffffffffffffff", None),
         ("RIP: 0033:0x47b7a0", None),
         ("Code: 48 8b", None),

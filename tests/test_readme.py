@@ -13,6 +13,7 @@ from fake_pstore.capture import STAMP_PREFIX, load, populate_root
 from pstored.cli import EPILOG, _parser
 from pstored.config import Config
 from pstored.harvest import Pass
+from pstored.oops import KINDS
 from pstored.sinks.journal import MESSAGE_ID, RESET_MESSAGE_ID, fields
 
 REPOSITORY = Path(__file__).parents[1]
@@ -133,3 +134,8 @@ def test_archive_layout_is_as_drawn(tmp_path: Path) -> None:
 def test_a_pass_over_nothing_is_status_0() -> None:
     """What the exit status table says of nothing to do."""
     assert Pass(None, (), 0, (), (), ()).exit_status() == 0
+
+
+def test_every_kind_is_explained_as_the_program_explains_it() -> None:
+    """The table of kinds is the program's own."""
+    assert {row[0].strip("`"): row[1] for row in table("kind", "what the kernel noticed")} == KINDS

@@ -91,7 +91,7 @@ def test_what_the_reader_knows_the_first_look_lets_pass() -> None:
             lines = list(parse_kmsg(decode_record(name, data, mtime_ns=mtime_ns).text or b""))
             for event in find_events(lines):
                 found += 1
-                assert reason(line(lines[event.first].text)) == REPORT
+                assert reason(line(lines[event.header].text)) == REPORT
     assert found > 20
 
 

@@ -131,9 +131,11 @@ def _parser() -> argparse.ArgumentParser:
     listing = add("list", "show", "one line for each crash, oldest first")
     show = add("show", "show", "what happened: in one sentence, when, on which boot, and the kernel's own words")
     show.add_argument("crash", nargs="?", default="-1", metavar="ID", help=f"{ID_HELP} (default: -1)")
+    decode = add("decode", "decode", "what happened, from any log: a file's, a serial capture, one record of pstore")
+    decode.add_argument("files", nargs="*", metavar="FILE", help="raw or packed; none, or -: standard input")
     boots = add("boots", "boots", "the history of boots: when each began, how long it lived, how it ended, its crash")
     boots.add_argument("-n", "--lines", type=_count, default=0, metavar="N", help="the newest N boots only")
-    for command in (listing, show, boots):
+    for command in (listing, show, boots, decode):
         command.add_argument("--no-pager", action="store_true", help="do not page on a terminal")
     export = add("export", "archive", "one tar with everything about a crash, or its log for a journal", json=False)
     export.add_argument("crash", metavar="ID", help=ID_HELP)

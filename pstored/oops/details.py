@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The body of a report: its traces, and what it says of its circumstances, read line by line."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pstored.oops.facts import (
+    Task,
+    has_registers,
+    parse_code,
+    parse_hardware,
+    parse_modules,
+    parse_owner,
+    parse_register_row,
+    parse_registers,
+    parse_task,
+)
+from pstored.oops.frames import (
+    is_user_pc,
+    parse_bare,
+    parse_frame,
+    parse_from,
+    parse_lr,
+    parse_mark,
+    parse_pc,
+    parse_title,
+)
+from pstored.oops.lines import Line
+from pstored.oops.model import Frame, Stack
+
+MOST_FRAMES = 2000
+"""Frames of one report: more is damage."""
+
+#   Traces of others than the one that is reported: who allocated, freed, took a lock before.
+_ASIDE = re.compile(
+    r"Allocated|Freed|allocated by|freed by|Last potentially|Second to last|Uninit|Local variable"
+    r"|-> #|the existing|the shortest"
+    r"|the dependencies|the \S{1,40}-irq-|\.\.\.|to a |\d{1,9} locks? held|no locks held|\{|Showing all"
+    r"|Last Breaking|Preemption disabled"
+    r"|(?:rcu: )?RCU grace-period|rcu_\w{1,20} {2,20}[A-Z] |.{0,200} at:$|hardirqs|softirqs|irq event"
+)
+#   "... at: [<c0..>] lock_sock+0x1/0x2", kernel/locking/lockdep.c, print_lock()
+_LOCK_AT = re.compile(rb"[^\n]{0,400}?\bat:(?: \[<[0-9a-f]{4,16}>\]){0,2} {0,2}\.?([A-Za-z_$][\w$.]{0,511})\+0x")
+_LAST_FUNCTION = re.compile(rb"[ \t]{0,8}last function: ([A-Za-z_$][\w$.]{0,511})")
+
+
+#   Lines of nothing but registers, as x86 and arm64 print most of them: nothing else need be looked for.
+_REGISTER_LINES = (
+    *(b"RAX: ", b"RDX: ", b"RBP: ", b"RSP: ", b"R10: ", b"R13: ", b"CR2: ", b"DR0: ", b"DR3: ", b"FS: ", b"CS: "),
+    *(b"EAX: ", b"ESI: ", b"r10: ", b"r7 : ", b"r3 : ", b"x29: ", b"x26: ", b"x23: ", b"x20: ", b"x17: ", b"x14: "),
+)
+_FACT_LINES = (*(b"Modules linked in:", b"Hardware name: ", b"Machine model: ", b"Code: ", b"Krnl Code: ", b" Code: "),)
+"""Lines that say one thing only."""
+_ANOTHER = ("NMI backtrace", "CPU: ", "Sending NMI", "task:", "Task dump")
+"""Titles of traces of another CPU or task."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """One trace while it is read."""
+
+    title: str
+    frames: list[Frame] = field(default_factory=list)
+    pc: Frame | None = None
+    """Where the processor was that the trace is of."""
+    inner: Frame | None = None
+    """The same, printed within the trace: of the code that an interrupt or exception interrupted."""
+
+    @property
+    def aside(self) -> bool:
+        """Whether it is of something else than what is reported."""
+        return _ASIDE.match(self.title) is not None
+
+    def whole(self) -> list[Frame]:
+        """Program counter and frames, innermost first; what stands in both, once."""
+        if self.pc is None:
+            return self.frames
+        if self.frames and self.frames[0].function == self.pc.function and self.frames[0].reliable:
+            return self.frames
+        return [self.pc, *self.frames]
+
+
+@dataclass(slots=True)
+class Details:
+    """What the lines of one report say."""
+
+    traces: list[Trace] = field(default_factory=lambda: [Trace("")])
+    task: Task | None = None
+    owner: tuple[bytes, int] | None = None
+    hardware: bytes | None = None
+    modules: tuple[str, ...] = ()
+    code: str | None = None
+    registers: dict[str, int] = field(default_factory=dict)
+    lr: Frame | None = None
+    lock: str | None = None
+    """The function that took the lock a lockdep report is about."""
+    last_function: str | None = None
+    """Of a work item that leaked something."""
+    last: int = 0
+    """Index of the last line that said anything."""
+
+    def main(self) -> Trace:
+        """The trace of what is reported: the first with frames or a program counter that is not of something else."""
+        for trace in self.traces:
+            if trace.frames and not trace.aside:
+                return trace
+        return next((t for t in self.traces if t.frames), self.traces[0])
+
+    def pc(self) -> Frame | None:
+        """The first program counter in the kernel."""
+        return next((t.pc for t in self.traces if t.pc is not None), None)
+
+    def any_pc(self) -> Frame | None:
+        """The same, even from within a trace."""
+        return self.pc() or next((t.inner for t in self.traces if t.inner is not None), None)
+
+    def has_trace(self) -> bool:
+        """Whether it says where anything was."""
+        return any(trace.frames or trace.pc is not None for trace in self.traces)
+
+    def stacks(self) -> tuple[Stack, ...]:
+        """All traces that have frames."""
+        return tuple(Stack(title=t.title, frames=tuple(t.frames)) for t in self.traces if t.frames)
+
+
+class _Reader:
+    """Reads the lines of one report; what counts is the first of everything."""
+
+    def __init__(self) -> None:
+        self.found = Details()
+        self.trace = self.found.traces[0]
+        self.context = "task"
+        self.caller: Frame | None = None
+        self.frames = 0
+        self.wants_lock = False
+        self.named: list[bytes] = []
+        """Lines that name registers."""
+
+    def read(self, text: bytes) -> bool:
+        """Whether the line said anything."""
+        at = 0
+        if b"<" in text:
+            mark, at = parse_mark(text)
+            if mark is not None:
+                self.context = mark
+                if at == len(text):
+                    return True
+        if b"+0x" in text:
+            if b" from " in text and self._read_from(text, at):
+                return True
+            return self._read_frame(text, at) or self._read_position(text) or self._read_words(text)
+        if text.startswith((b" ", b"[", b"\t")) and self._read_bare(text, at):
+            return True
+        return self._read_words(text)
+
+    def _read_from(self, text: bytes, at: int) -> bool:
+        pair = parse_from(text, at, self.context)
+        if pair is not None:
+            self._take(pair[0])
+            self.caller = pair[1]
+        return pair is not None
+
+    def _read_frame(self, text: bytes, at: int) -> bool:
+        frame = parse_frame(text, at, self.context)
+        if frame is not None:
+            self._take(frame)
+        return frame is not None
+
+    def _read_bare(self, text: bytes, at: int) -> bool:
+        frame = parse_bare(text, at, self.context) if b"0x" in text or b"[" in text else None
+        if frame is not None:
+            self._take(frame)
+        return frame is not None
+
+    def _take(self, frame: Frame) -> None:
+        if self.wants_lock:
+            self.found.lock = self.found.lock or frame.function
+            self.wants_lock = False
+        self.frames += 1
+        self.caller = None
+        if self.frames <= MOST_FRAMES:
+            self.trace.frames.append(frame)
+
+    def finish(self) -> None:
+        """Behind the last line."""
+        self._flush()
+        self.found.registers = parse_registers(b"\n".join(self.named)) | self.found.registers
+
+    def _flush(self) -> None:
+        """On arm, each line names callee and caller: the last caller is a frame, too."""
+        if self.caller is not None:
+            self.trace.frames.append(self.caller)
+            self.caller = None
+
+    def _read_position(self, text: bytes) -> bool:
+        pc = parse_pc(text)
+        if pc is not None:
+            if self.trace.pc is None and not self.trace.frames:
+                self.trace.pc = pc
+            elif self.trace.frames and self.trace.frames[-1].function != pc.function:
+                # behind </IRQ> or an exception: where the interrupted code was
+                self.context = "task"
+                self.trace.frames.append(pc)
+                self.trace.inner = self.trace.inner or pc
+        lr = parse_lr(text)
+        if lr is not None and self.found.lr is None:
+            self.found.lr = lr
+        return pc is not None or lr is not None
+
+    def _begin(self, title: str) -> None:
+        self._flush()
+        self.wants_lock = title.endswith(" at:")
+        self.context = "task"
+        if not self.trace.frames and self.trace.title.endswith("grace-period kthread stack dump:"):
+            return  # its "task:" line, or "Call Trace:"
+        if not self.trace.frames and not self.trace.aside and not _ASIDE.match(title):
+            # registers, then "Call Trace:": one trace
+            self.trace.title = title
+            return
+        self.trace = Trace(title)
+        self.found.traces.append(self.trace)
+
+    def _read_words(self, text: bytes) -> bool:
+        self._flush()
+        if text.startswith(_REGISTER_LINES):
+            if not self.frames:
+                self.named.append(text)
+            return True
+        if text.startswith(_FACT_LINES):
+            self._read_fact(text)
+            return True
+        titled = self._read_title(text)
+        if b"ainted" in text and (task := parse_task(text)) is not None:
+            self._take_task(task)
+            return True
+        if b"IP: " in text and is_user_pc(text):
+            return True
+        self._read_owner(text)
+        return self._read_registers(text) or titled
+
+    def _read_fact(self, text: bytes) -> None:
+        found = self.found
+        if text.startswith(b"Modules"):
+            found.modules = found.modules or parse_modules(text)
+        elif text.startswith((b"Hardware", b"Machine")):
+            found.hardware = found.hardware or parse_hardware(text)
+        else:
+            found.code = found.code or parse_code(text)
+
+    def _read_title(self, text: bytes) -> bool:
+        title = parse_title(text)
+        if title is None:
+            return False
+        if title.startswith(_ANOTHER) and self.trace.pc is not None and not self.trace.frames:
+            self.trace = Trace(title)  # the one before was interrupted in a place of which there is no trace
+            self.found.traces.append(self.trace)
+        else:
+            self._begin(title)
+        return True
+
+    def _read_owner(self, text: bytes) -> None:
+        """What only lockdep, KASAN and kernels of old say in lines of their own."""
+        found = self.found
+        if found.lock is None and b"at:" in text and (lock := _LOCK_AT.match(text)):
+            found.lock = lock[1].decode()
+        if found.last_function is None and b"last function:" in text and (last := _LAST_FUNCTION.match(text)):
+            found.last_function = last[1].decode()
+        if found.owner is None:
+            found.owner = parse_owner(text)
+
+    def _read_registers(self, text: bytes) -> bool:
+        if self.frames:
+            return False  # those of user space
+        if row := parse_register_row(text):
+            self.found.registers = dict(row) | self.found.registers
+        elif has_registers(text):
+            self.named.append(text)
+        else:
+            return False
+        return True
+
+    def _take_task(self, task: Task) -> None:
+        known = self.found.task
+        if known is None:
+            self.found.task = task
+        elif known.comm is None and task.comm is not None:
+            # lockdep: the kernel first, the task in the stack backtrace
+            self.found.task = Task(
+                task.comm, task.pid, task.cpu, known.release or task.release, known.taint or task.taint
+            )
+
+
+def read_details(lines: Iterable[tuple[int, Line]]) -> Details:
+    """What the lines of one report say, its first line included.
+
+    Args:
+        lines: index in the log, and line.
+    """
+    reader = _Reader()
+    for index, line in lines:
+        if reader.read(line.text):
+            reader.found.last = index
+    reader.finish()
+    return reader.found
