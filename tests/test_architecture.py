@@ -60,7 +60,7 @@ FLOORS: list[set[str]] = [
         "manager",
         "timeline",
     },
-    {"index", "journal.bootjournal", "daemon.child", "boots.resetreason"},
+    {"index", "journal.bootjournal", "daemon.child", "boots.resetreason", "eventreport"},
     {"archive", "efivars", "dumps", "sinks.journal", "sinks.restore", "stamp"},
     {"bundle", "erase", "outbox", "incidents", "boots.ledger"},
     {"boots.attribution", "crash", "quota", "render", "boots.ends", "decode"},
@@ -144,6 +144,7 @@ ANALYSIS = {
     "boots.attribution",
     "boots.ends",
     "report",
+    "eventreport",
     "render",
     "decode",
 } | {name for name in MODULES if name.split(".")[0] == "oops"}
