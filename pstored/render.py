@@ -86,7 +86,8 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
     where = f"on boot {collected['boot_id'] or 'unknown'}" if source is None else f"from {source}"
     facts += [("collected", visible(f"{collected['time']} {where}"))]
     if event := crash.get("event"):
-        facts += [("signature", f"{event['signature']} (loose: {event['signature_loose']})")]
+        strict, loose = event["signature"], event["signature_loose"]
+        facts += [("signature", visible(strict if strict == loose else f"{strict} (loose: {loose})"))]
     return facts
 
 

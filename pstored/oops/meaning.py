@@ -6,7 +6,7 @@ Goes with what the kind means (:data:`pstored.oops.kinds.KINDS`): the two lines 
 
 LOOK: dict[str, str] = {
     "null-deref": "at the function's source: the address is mostly the offset of a field in the missing structure",
-    "paging-fault": "at the address and registers: one may be a fill pattern (6b6b: freed, 5a5a: not set, dead: off a list)",
+    "paging-fault": "at the address and registers: one may have a fill pattern (6b6b: freed, 5a5a: not set)",
     "gpf": "at the registers: one that can be no address, or has a fill pattern (6b6b: freed, 5a5a: not set)",
     "double-fault": "at the stack pointer and the length of the trace: a fault on a stack that is used up ends so",
     "unhandled-fault": "at the fault's code and address: an address of a device points to its clock, power or driver",
