@@ -5,6 +5,7 @@ import builtins
 import json
 import os
 from argparse import Namespace
+from collections.abc import Sequence
 from shlex import quote
 from typing import Any
 
@@ -50,19 +51,17 @@ def show(options: Namespace) -> int:
         except OSError as e:
             crash["notes"].append(f"{name} cannot be read: {e.strerror}; `pstored analyze --all` makes it again")
     receipts = Outbox(archive).delivered(crash_id)
-    commands = _commands(crash, receipts, directory=directory, root=options.root)
+    logs = [os.path.join(directory, name) for name in LOGS if name in texts]
+    commands = _commands(crash, receipts, logs=logs, root=options.root)
     page(render_crash(crash, texts, directory=directory, commands=commands, style=style()), options)
     return 0
 
 
 def _commands(
-    crash: dict[str, Any], receipts: dict[str, dict[str, Any]], *, directory: str, root: str
+    crash: dict[str, Any], receipts: dict[str, dict[str, Any]], *, logs: Sequence[str], root: str
 ) -> "builtins.list[str]":
     """What shows more of a crash, of what there is."""
-    commands = []
-    log = next((name for name in LOGS if name in crash["files"]), None)
-    if log is not None:
-        commands.append(f"less {quote(os.path.join(directory, log))}")
+    commands = [f"less {quote(path)}" for path in logs[:1]]
     below = "" if root == "/" else f" --root {quote(root)}"
     if crash["boot"]["id"] is not None and _is_in_journal(crash, receipts.get("restore")):
         commands.append(f"journalctl{below} -k -b {crash['boot']['id'].replace('-', '')}")
@@ -70,9 +69,9 @@ def _commands(
     return commands
 
 
-def _is_in_journal(crash: dict[str, Any], restored: dict[str, Any] | None) -> bool:
+def _is_in_journal(crash: dict[str, Any], restored: object) -> bool:
     """Whether the journal has that boot: it named it, or was given its lines."""
-    receipt = None if restored is None else restored.get("receipt")
+    receipt = restored.get("receipt") if isinstance(restored, dict) else None
     return crash["boot"]["method"] == "journal" or (
         isinstance(receipt, dict) and bool(receipt.get("has_boot") or receipt.get("lines"))
     )
