@@ -11,7 +11,6 @@ from typing import Any
 
 from pstored.cli.context import Context, page, style, width
 from pstored.listing import render_list
-from pstored.outbox import Outbox
 
 LOGS = ("dmesg.txt", "console.txt", "mce.txt", "end.txt")
 """What a person opens first, if it is there."""
@@ -40,6 +39,7 @@ def show(options: Namespace) -> int:
     if options.json:
         print(json.dumps(crash, indent=2))
         return 0
+    from pstored.outbox import Outbox
     from pstored.render import render_crash
 
     directory = archive.crash_directory(crash_id)
