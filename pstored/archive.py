@@ -292,7 +292,7 @@ class Archive:
     def crash_summaries(self) -> list[dict[str, Any]]:
         """One summary a crash (the fields of ``pstored list``), in order of collection."""
         found = self._healed(self._crash_index, self.crash_ids(), self._crash_entry, self._is_fresh).values()
-        return sorted(found, key=lambda s: (s["id"][:16], s["order"], s["id"]))
+        return sorted((_LATER | s for s in found), key=lambda s: (s["id"][:16], s["order"], s["id"]))
 
     def crash_ids(self) -> list[str]:
         """All directories of crashes, sorted; also one whose report is damaged, or not there yet."""
@@ -427,6 +427,8 @@ DAMAGED: dict[str, Any] = {
     "harvests": [],
 }
 """The summary of a crash whose crash.json cannot be read."""
+_LATER: dict[str, Any] = {"signature": None, "signature_loose": None}
+"""What the summaries of older reports lack."""
 
 
 def _is_summary(entry: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pstored.dumps import Dump, gap_line
 from pstored.incidents import Incident
 from pstored.logs import ends_orderly
-from pstored.oops import Event, Severity
+from pstored.oops import Event, EventKey, Severity, event_keys
 from pstored.terminal import some
 
 
@@ -38,6 +38,31 @@ def find_crash(incident: Incident) -> Event | None:
         return _unexplained(fatal[-1])
     end = incident.end()
     return None if end is None else _plain_event(end.kind, end.title, Severity.RESET)
+
+
+def other_reports(incident: Incident, event: Event) -> list[Event]:
+    """What else the kernel reported, warnings included, in the log that tells of the crash; each once.
+
+    Args:
+        incident: the records.
+        event: what :func:`find_crash` says of them.
+    """
+    told = [d.log for d in incident.dumps if not d.is_shutdown]
+    if not any(_is_same(report, event) for log in told for report in log.reports):
+        told += [log for name, log in incident.logs() + incident.loose_logs() if name.startswith("console")]
+    found: dict[EventKey, Event] = {}
+    named: set[EventKey] = set()
+    for log in told:
+        for with_end, report in zip(event_keys(log.lines, log.reports), log.reports, strict=True):
+            key = with_end._replace(severity=Severity.UNKNOWN)  # an earlier dump cannot know that it was fatal
+            found.setdefault(key, report)
+            named |= {key} if _is_same(report, event) else set()
+    return [report for key, report in found.items() if key not in named]
+
+
+def _is_same(report: Event, event: Event) -> bool:
+    """Whether a log's report is the one that names the crash, which may have another title and end by now."""
+    return (report.first, report.header, report.strict) == (event.first, event.header, event.strict)
 
 
 def _console_panic(incident: Incident) -> Event | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from time import strptime
 
-from pstored.oops import Event, find_event
+from pstored.oops import Event, Severity, find_reports
 from pstored.parse.kmsg import KmsgLine, parse_kmsg
 
 _BANNER = re.compile(rb"Linux version (\S{1,100}) [^\n]{0,600}?(#\d{1,6}[^\n]{0,200})")
@@ -77,9 +77,19 @@ class Log:
         }
 
     @cached_property
+    def reports(self) -> list[Event]:
+        """Everything that the kernel reports in it, warnings included, in order."""
+        return find_reports(self.lines)
+
+    @property
+    def events(self) -> list[Event]:
+        """All crashes that it tells of, in order."""
+        return [report for report in self.reports if report.severity is not Severity.WARNING]
+
+    @property
     def event(self) -> Event | None:
         """What the log's last panic or report says; None if it shows no crash."""
-        return find_event(self.lines)
+        return next(reversed(self.events), None)
 
     @cached_property
     def span(self) -> tuple[int, int] | None:

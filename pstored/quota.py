@@ -2,7 +2,7 @@
 """The archive's limits: bytes, count and age.  Harvests go oldest first; what matters most goes last.
 
 Kept as long as anything else is left to remove: what a sink is still to get, and the first crash of each signature
-(kind and function).  The newest harvest always stays.
+(pstored.oops.signature, the loose one).  The newest harvest always stays.
 """
 
 import os
@@ -93,11 +93,17 @@ def _crashes_of(archive: Archive, harvest_id: str) -> list[str]:
 
 
 def _firsts(crashes: list[dict[str, Any]]) -> set[str]:
-    seen: dict[tuple[str, str | None], str] = {}
+    seen: dict[tuple[str, ...], str] = {}
     for crash in crashes:
         if crash["harvests"]:
-            seen.setdefault((crash["kind"], crash.get("function")), crash["id"])
+            seen.setdefault(_signature(crash), crash["id"])
     return set(seen.values())
+
+
+def _signature(crash: dict[str, Any]) -> tuple[str, ...]:
+    """What crashes of one bug share; of a report without a signature (an older one's, a reset's), kind and function."""
+    loose = crash["signature_loose"]
+    return (loose,) if isinstance(loose, str) else (crash["kind"], str(crash["function"]))
 
 
 def _size(archive: Archive, harvests: set[str], crashes: list[str]) -> int:

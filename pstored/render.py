@@ -4,29 +4,42 @@
 Takes crash.json and its texts; whatever comes from a record is escaped, so that no record can act on a terminal.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from pstored.oops import Event, find_events
+from pstored.excerpt import excerpt
+from pstored.oops import KINDS
+from pstored.oops.meaning import LOOK, describe_task
 from pstored.parse.filename import KMSG
-from pstored.parse.kmsg import KmsgLine, parse_kmsg
 from pstored.terminal import Style, some, visible
 
-EXCERPT = 80
-"""Lines of the kernel's own words on a page; the rest is in the file."""
-BEFORE = 40
-"""Lines of the report before it, if there is one: an oops that came before the panic."""
-TAIL = 15
-"""Lines shown where no report is found in the text."""
+MOST_OTHERS = 3
+"""Further reports named on a page; crash.json has them all."""
 
 
-def render_crash(crash: dict[str, Any], texts: dict[str, bytes], *, directory: str, style: Style = Style()) -> str:  # noqa: B008
-    """The page of ``pstored show``."""
+def render_crash(
+    crash: dict[str, Any],
+    texts: dict[str, bytes],
+    *,
+    directory: str,
+    commands: Sequence[str] = (),
+    style: Style = Style(),  # noqa: B008
+) -> str:
+    """The page of ``pstored show``: the sentence, the facts, the kernel's words, what to look at next, the doubts.
+
+    Args:
+        crash: crash.json, an older one, too.
+        texts: the texts beside it.
+        directory: where they are.
+        commands: what shows more of this crash.
+        style: how to write.
+    """
     paint = style.red if crash["severity"] == "panic" else style.bold
     lines = [paint(visible(crash["title"])), ""]
     lines += [f"{style.dim(name.rjust(9))}  {value}" for name, value in _facts(crash, style)]
-    excerpt = _excerpt(texts)
-    if excerpt:
-        lines += ["", *excerpt]
+    if words := excerpt(texts, style):
+        lines += ["", *words]
+    lines += _next(crash, commands, style)
     doubts = _doubts(crash)
     if doubts:
         lines += ["", style.yellow("Missing or doubtful")]
@@ -61,16 +74,56 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
     if kernel["hardware"]:
         facts += [("machine", visible(kernel["hardware"]))]
     if crash["comm"] is not None:
-        facts += [("task", f"{visible(crash['comm'])}, pid {crash['pid']}")]
+        facts += [("task", _task(crash))]
+    facts += _taint(crash)
     if crash["severity"] != "reset":  # it left no record
         dumps = [_dump(d) for d in crash["dumps"]] or ["none: this is told by other records"]
         facts += [("dumps" if at == 0 else "", text) for at, text in enumerate(dumps)]
+        facts += _others(crash)
         facts += [("records", _records(crash))]
     collected = crash["collected"]
     source = collected.get("imported_from")
     where = f"on boot {collected['boot_id'] or 'unknown'}" if source is None else f"from {source}"
     facts += [("collected", visible(f"{collected['time']} {where}"))]
+    if event := crash.get("event"):
+        strict, loose = event["signature"], event["signature_loose"]
+        facts += [("signature", visible(strict if strict == loose else f"{strict} (loose: {loose})"))]
     return facts
+
+
+def _task(crash: dict[str, Any]) -> str:
+    """Who ran, where, and what that is."""
+    what = describe_task(crash["comm"], crash["pid"])
+    cpu = (crash.get("event") or {}).get("cpu")
+    text = f"{visible(crash['comm'])}, pid {crash['pid']}" + ("" if cpu is None else f", on CPU {cpu}")
+    return text + ("" if what is None else f": {what}")
+
+
+def _taint(crash: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the kernel had been through before, in words; nothing where it did not say."""
+    taint = (crash.get("event") or {}).get("taint")
+    if taint is None:
+        return []
+    rows = [f"{visible(t['letter'])}: {visible(t['meaning'])}" for t in taint] or ["no"]
+    return [("tainted" if at == 0 else "", row) for at, row in enumerate(rows)]
+
+
+def _others(crash: dict[str, Any]) -> list[tuple[str, str]]:
+    """Reports in the same log that no dump has for its title."""
+    titles = {crash["title"], *(dump["title"] for dump in crash["dumps"])}
+    others = [f"{e['severity']}: {e['title']}" for e in crash.get("other_events", []) if e["title"] not in titles]
+    shown = [visible(text) for text in others[:MOST_OTHERS]]
+    if len(others) > len(shown):
+        shown.append(f"and {len(others) - len(shown)} more in crash.json")
+    return [("also" if at == 0 else "", text) for at, text in enumerate(shown)]
+
+
+def _next(crash: dict[str, Any], commands: Sequence[str], style: Style) -> list[str]:
+    """What this kind of crash means, where to look, and the commands that show more."""
+    kind = crash["kind"]
+    lines = [f"  {KINDS[kind]}", f"  look {LOOK[kind]}"] if kind in KINDS else []
+    lines += [f"  $ {visible(command)}" for command in commands]
+    return ["", style.bold("What to look at next"), *lines] if lines else []
 
 
 _ENDS = {
@@ -119,37 +172,6 @@ def _records(crash: dict[str, Any]) -> str:
     if corrected:
         text += f"; ECC corrected {corrected} bytes"
     return text + (f"; {from_log}" if from_log else "")
-
-
-def _excerpt(texts: dict[str, bytes]) -> list[str]:
-    """The kernel's own words: the report, or the last lines."""
-    for name in ("dmesg.txt", "console.txt"):
-        lines = list(parse_kmsg(texts.get(name, b"")))
-        if not lines:
-            continue
-        events = find_events(lines)[-2:]
-        if not events:
-            return [_line(line) for line in lines[-TAIL:]]
-        before = [line for event in events[:-1] for line in _event_lines(lines, event, name, BEFORE)]
-        return [*before, *([""] if before else []), *_event_lines(lines, events[-1], name, EXCERPT)]
-    plain = texts.get("mce.txt", texts.get("end.txt", b""))
-    return [f"  {visible(line)}".rstrip() for line in plain.decode(errors="backslashreplace").splitlines()]
-
-
-def _event_lines(lines: list[KmsgLine], event: Event, name: str, limit: int) -> list[str]:
-    chosen = lines[event.first : event.last]
-    shown = [_line(line) for line in chosen[:limit]]
-    if len(chosen) > limit:
-        shown.append(f"  ({len(chosen) - limit} lines more in {name})")
-    return shown
-
-
-def _line(line: KmsgLine) -> str:
-    text = visible(line.text)
-    if line.time_ns is None:
-        return f"  {text}"
-    seconds, rest = divmod(line.time_ns, 1_000_000_000)
-    return f"  [{seconds:5d}.{rest // 1000:06d}] {text}"
 
 
 def _doubts(crash: dict[str, Any]) -> list[str]:

@@ -10,14 +10,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pstored.boots.attribution import Attribution, Confidence, Method
+from pstored.crash import other_reports
 from pstored.dumps import Dump
+from pstored.eventreport import EventReport, build_event, one_line
 from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, build_time_s
 from pstored.oops import Event, Severity
 from pstored.parse.end import BootEnd
 from pstored.parse.filename import KMSG
 from pstored.parse.record import Record
-from pstored.terminal import visible
 
 
 class _Model(BaseModel):
@@ -108,6 +109,10 @@ class FileReport(_Model):
     sha256: str
 
 
+MOST_REPORTS = 32
+"""Further reports in a crash.json: a kernel that warns all the time says no more with the rest."""
+
+
 class Report(_Model):
     """A crash: what happened to one boot."""
 
@@ -120,6 +125,12 @@ class Report(_Model):
     function: str | None
     comm: str | None
     pid: int | None
+    event: EventReport | None = Field(
+        default=None, description="the kernel's report that names the crash; null if other records tell of it"
+    )
+    other_events: list[EventReport] = Field(
+        default=[], description=f"what else the kernel reported in that log, the last {MOST_REPORTS}, warnings included"
+    )
     boot: BootReport
     collected: CollectedReport
     time: TimeReport
@@ -180,7 +191,7 @@ def build(
         notes.append(f"records from several backends: {', '.join(backends)}")
     dumps = [_dump(d) for d in incident.dumps]
     complete = all(d.complete for d in dumps) and not any(r.damage for r in records)
-    title = _one_line(event.title)
+    title = one_line(event.title)
     sources = {h["id"]: _imported_from(h) for h in harvests}
     source = sources[harvests[0]["id"]]
     if harvests[0].get("machine_id") is None:
@@ -196,6 +207,9 @@ def build(
         notes.append("comm, pid: the text names no task")
     if not backends:
         notes.append("backend: no record has a name that tells it")
+    others = other_reports(incident, event)
+    if len(others) > MOST_REPORTS:
+        notes.append(f"other_events: {len(others) - MOST_REPORTS} earlier ones are left out")
     summary = {
         "time": time.wall,
         "doubtful": time.doubtful,
@@ -207,6 +221,8 @@ def build(
         "kind": event.kind,
         "severity": event.severity,
         "function": event.function,
+        "signature": event.strict or None,
+        "signature_loose": event.loose or None,
         "backend": backends[0] if backends else None,
         "complete": complete,
         "order": order,
@@ -223,6 +239,8 @@ def build(
         function=event.function,
         comm=event.comm,
         pid=event.pid,
+        event=build_event(event) if event.strict else None,
+        other_events=[build_event(e) for e in others[-MOST_REPORTS:]],
         boot=BootReport(id=boot.boot_id, method=boot.method, confidence=boot.confidence, evidence=list(boot.evidence)),
         collected=CollectedReport(
             boot_id=harvests[0].get("boot_id"),
@@ -249,7 +267,7 @@ def _dump(dump: Dump) -> DumpReport:
         backend=dump.backend,
         reason=dump.reason,
         count=dump.count,
-        title=None if dump.log.event is None else _one_line(dump.log.event.title),
+        title=None if dump.log.event is None else one_line(dump.log.event.title),
         parts=list(dump.parts),
         missing=list(dump.missing),
         complete=dump.is_complete,
@@ -352,8 +370,3 @@ def _iso(time_ns: int) -> str:
     except (ValueError, OverflowError, OSError):
         return f"@{time_ns // 10**9}"
     return when.strftime("%Y-%m-%dT%H:%M:%S") + f".{time_ns % 10**9 // 1000:06d}Z"
-
-
-def _one_line(text: str) -> str:
-    """Titles come from records: one line, nothing that a terminal acts on."""
-    return visible(text)[:300]

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored import durable
-from pstored.archive import Archive, Receipt, dump_json, load_json, make_id
+from pstored.archive import Archive, Receipt, dump_json, load_json, make_id, seal
 from pstored.errors import ArchiveError, NotFoundError
 from pstored.index import Index
+from pstored.report import Report
 from tests.conftest import MakeRoot, Pstored, Root, forked
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
@@ -277,6 +278,32 @@ def test_stale_line_of_the_crash_index_is_replaced(root: MakeRoot, pstored: Psto
     assert json.loads(index.read_bytes().splitlines()[0])["title"] == "made anew"
     index.write_bytes(old)
     assert archive.crash_summaries()[0]["title"] == "made anew"
+
+
+def test_reports_of_before_there_were_signatures_are_listed_shown_and_made_anew(
+    root: MakeRoot, pstored: Pstored
+) -> None:
+    """An old archive goes on working: nothing in it is called damaged, and what it lacks is null."""
+    made = root("lab-erst")
+    assert pstored("collect", root=made).status == 0
+    new = [path.read_bytes() for path in sorted(made.archive.glob("crashes/*/crash.json"))]
+    for path in made.crashes():
+        document = json.loads((path / "crash.json").read_bytes())
+        for key in ("event", "other_events"):
+            del document[key]
+        for key in ("signature", "signature_loose"):
+            del document["summary"][key]
+        (path / "crash.json").write_bytes(dump_json(seal({k: v for k, v in document.items() if k != "digest"})))
+        assert Report.model_validate(document)
+    for cached in (False, True):
+        listed = pstored("list", "--json", root=made)
+        assert [(s["signature"], s["signature_loose"]) for s in listed.json["crashes"]] == [(None, None)] * len(new)
+        assert "damaged" not in listed.stdout, cached
+    assert pstored("verify", root=made).status == 0
+    assert pstored("show", "-1", root=made).status == 0
+    assert pstored("collect", root=made).status == 0
+    assert pstored("analyze", "--all", root=made).status == 0
+    assert [path.read_bytes() for path in sorted(made.archive.glob("crashes/*/crash.json"))] == new
 
 
 def test_harvest_whose_analysis_fails(root: MakeRoot, pstored: Pstored) -> None:

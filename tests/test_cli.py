@@ -202,6 +202,59 @@ def test_show_is_what_a_person_wants_at_night(pair: Root, pstored: Pstored) -> N
         assert words in done.stdout, words
 
 
+def commands_of(page: str) -> list[str]:
+    """The commands that a page of ``show`` names."""
+    return [line.removeprefix("  $ ") for line in page.splitlines() if line.startswith("  $ ")]
+
+
+def test_show_names_the_commands_for_what_there_is(pair: Root, pstored: Pstored) -> None:
+    """The log and the export; they work as they stand."""
+    first, _ = ids(pair, pstored)
+    directory = pair.archive / "crashes" / first
+    less, export = commands_of(pstored("show", first, root=pair).stdout)
+    assert less == f"less {directory}/dmesg.txt"
+    assert export == f"pstored --root {pair.path} export {first.split('-')[1][:8]}"
+    assert pstored(*export.split()[3:], "-o", str(pair.path / "x.tar"), root=pair).status == 0
+    (directory / "dmesg.txt").unlink()
+    assert (
+        commands_of(pstored("show", first, root=pair).stdout)[0] == f"less {directory}/console.txt"
+        or not (directory / "console.txt").exists()
+    )
+
+
+@pytest.mark.parametrize(
+    ("receipt", "named"),
+    [
+        ({"lines": 30, "files": ["x"], "said": "30 kernel lines given back", "has_boot": True}, True),
+        ({"lines": 30, "files": ["x"], "said": "as before there was has_boot"}, True),
+        ({"lines": 0, "files": [], "said": "it has all", "has_boot": True}, True),
+        ({"lines": 0, "files": [], "said": "nothing given back to the journal: no persistent journal"}, False),
+        ("rubbish", False),
+    ],
+)
+def test_show_names_the_journal_only_if_it_has_that_boot(
+    pair: Root, pstored: Pstored, receipt: object, named: bool
+) -> None:
+    """As far as the receipt of what was given back says; the id as journalctl takes it."""
+    first, _ = ids(pair, pstored)
+    boot = pstored("show", first, "--json", root=pair).json["boot"]["id"].replace("-", "")
+    sinks = {"restore": {"revision": 1, "time": "2026-11-23T04:51:02Z", "receipt": receipt}}
+    (pair.archive / "crashes" / first / "delivered.json").write_text(json.dumps({"schema": 1, "sinks": sinks}))
+    assert (f"journalctl --root {pair.path} -k -b {boot}" in commands_of(pstored("show", first, root=pair).stdout)) is (
+        named
+    )
+
+
+def test_show_names_the_journal_that_named_the_boot(pair: Root, pstored: Pstored) -> None:
+    """It was found there."""
+    first, _ = ids(pair, pstored)
+    path = pair.archive / "crashes" / first / "crash.json"
+    crash = json.loads(path.read_text())
+    crash["boot"]["method"] = "journal"
+    path.write_text(json.dumps(crash))
+    assert any(command.startswith("journalctl ") for command in commands_of(pstored("show", first, root=pair).stdout))
+
+
 def test_show_without_its_texts_says_what_is_gone(pair: Root, pstored: Pstored) -> None:
     """The report is there, the text is not."""
     for crash in pair.crashes():

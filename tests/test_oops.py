@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.oops import LONGEST, Event, EventKey, Severity, event_keys, find_event, find_events, is_finished
-from pstored.parse.kmsg import parse_kmsg
+from pstored.oops import LONGEST, Event, EventKey, Severity, event_keys, find_events, is_finished
+from pstored.parse.kmsg import KmsgLine, parse_kmsg
 from tests.conftest import forked
+
+
+def find_event(lines: list[KmsgLine]) -> Event | None:
+    """What a log's last panic or report says."""
+    return next(reversed(find_events(lines)), None)
 
 
 def event(*lines: str) -> Event | None:

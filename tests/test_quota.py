@@ -72,6 +72,17 @@ def test_count_takes_the_oldest_but_keeps_the_first_of_its_kind(six: Archive) ->
     assert pruned(six, max_harvests=1) == [0]
 
 
+def test_first_of_each_signature_goes_last(six: Archive) -> None:
+    """Of two bugs of one kind, both; of an older report, which has no signature, kind and function count."""
+    for at, (loose, function) in {1: ("a", None), 2: ("a", None), 3: (None, "f"), 4: (None, "f")}.items():
+        crash = six.crash_summaries()[at]["id"]
+        report = six.load_crash(crash)
+        report["summary"].update(signature_loose=loose, function=function)
+        Path(six.crash_directory(crash), "crash.json").write_bytes(dump_json(report))
+    assert pruned(six, max_harvests=4) == [2, 4]
+    assert pruned(six, max_harvests=3) == [0]
+
+
 def test_the_newest_always_stays(six: Archive) -> None:
     """However small the limits."""
     assert pruned(six, max_harvests=1, max_bytes=1, max_age_days=1, wall_ns=time.time_ns() + 999 * DAY_NS) == [

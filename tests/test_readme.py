@@ -83,6 +83,7 @@ def test_journal_fields_are_documented(tmp_path: Path) -> None:
 
     sent = {name for name in fields(crash, text=b"x" * 10, report_path="/x", cap=5) if name.startswith("PSTORE_")}
     sent |= {"PSTORE_FUNCTION"}  # absent where the log names none, as here
+    assert "PSTORE_SIGNATURE" in sent
     sent |= {"PSTORE_RESTORED"}  # of lines that were given back
     assert set(re.findall(r"`(PSTORE_\w+)`", README)) == sent
     for message_id in (MESSAGE_ID, RESET_MESSAGE_ID):

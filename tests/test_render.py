@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored.listing import render_list, short_line
-from pstored.render import render_crash
+from pstored.oops import KINDS
+from pstored.oops.meaning import LOOK
+from pstored.render import MOST_OTHERS, render_crash
 from pstored.terminal import Style, visible
 
 EVIL = "\x1b]0;pwn\x07\x1b[2J\x9b31m\r\x08\u202etxt\u2028\x00\x7f\udcff"
@@ -333,3 +335,79 @@ def test_a_list_lines_up() -> None:
     assert rows[1][at:] == rows[2][at:] == "Kernel panic: sysrq triggered crash"
     assert " ?  " in rows[2]
     assert " no " in rows[2]
+
+
+# -- what the analyzer understood
+
+EVENT: dict[str, Any] = {
+    "kind": "null-deref",
+    "title": CRASH["title"],
+    "severity": "oops",
+    "cpu": 3,
+    "signature": "0123456789abcdef",
+    "signature_loose": "fedcba9876543210",
+    "taint": [{"letter": "W", "meaning": "a warning had been printed before"}, {"letter": "O", "meaning": "not ours"}],
+    "call_trace": [],
+}
+
+
+def test_the_sentence_comes_first_and_the_kind_is_explained() -> None:
+    """What it means, where to look, and the commands for what there is."""
+    shown = render_crash(crash(), {"dmesg.txt": TEXT}, directory="/a", commands=["less /a/dmesg.txt", "pstored x"])
+    assert shown.splitlines()[0] == CRASH["title"]
+    after = shown.split("What to look at next\n")[1].splitlines()
+    assert after[0].strip() == KINDS["null-deref"]
+    assert after[1].strip() == f"look {LOOK['null-deref']}"
+    assert after[2:4] == ["  $ less /a/dmesg.txt", "  $ pstored x"]
+
+
+def test_a_kind_that_a_later_version_knows_is_no_error() -> None:
+    """The archive may be newer than the program."""
+    assert "look at" not in page(crash(kind="of tomorrow"))
+
+
+def test_task_taint_and_signature_are_explained() -> None:
+    """Every letter in words."""
+    shown = page(crash(event=EVENT, other_events=[], comm="kworker/3:1"))
+    assert "kworker/3:1, pid 83, on CPU 3: a thread of the kernel that runs queued work" in shown
+    assert "  tainted  W: a warning had been printed before\n           O: not ours\n" in shown
+    assert "signature  0123456789abcdef (loose: fedcba9876543210)" in shown
+    assert "  tainted  no\n" in page(crash(event=EVENT | {"taint": []}))
+    assert "tainted" not in page(crash(event=EVENT | {"taint": None}))
+    assert "tainted" not in page(crash(event=None))
+
+
+def test_other_reports_of_the_log_are_named() -> None:
+    """Some, and how many more; what a dump has for its title is named there already."""
+    others = [EVENT | {"severity": "warning", "title": f"WARNING {n}"} for n in range(9)]
+    shown = page(crash(event=EVENT, other_events=[*others, EVENT | {"title": CRASH["dumps"][0]["title"]}]))
+    assert "     also  warning: WARNING 0\n           warning: WARNING 1\n" in shown
+    assert f"and {9 - MOST_OTHERS} more in crash.json" in shown
+
+
+def test_nothing_that_the_analyzer_understood_reaches_the_terminal_as_it_is() -> None:
+    """Names of tasks and titles come from records; the rest from a file that anybody may have changed."""
+    evil = EVENT | {"title": EVIL, "severity": EVIL, "signature": EVIL, "taint": [{"letter": EVIL, "meaning": EVIL}]}
+    made = crash(event=evil, other_events=[evil], comm=f"kworker/{EVIL}")
+    assert is_harmless(render_crash(made, {}, directory="/a", commands=[EVIL]))
+
+
+def test_a_usual_oops_fits_on_a_screen() -> None:
+    """Fifty lines: a page that a person reads at night; registers and modules are in the file."""
+    lines = [
+        "BUG: kernel NULL pointer dereference, address: 0000000000000008",
+        "#PF: supervisor read access in kernel mode",
+        "Oops: 0000 [#1] PREEMPT SMP",
+        "CPU: 3 PID: 83 Comm: gauged Not tainted 6.1.192 #1",
+        "RIP: 0010:gauge_store+0x5/0x7 [gauge]",
+        *["RAX: ffffffff97960d3d RBX: ff3c22551baa1000 RCX: 0000000000000003"] * 12,
+        "Call Trace:",
+        *[f" {'? ' * (n % 2)}f{n}+0x1/0x20" for n in range(12)],
+        "Modules linked in: gauge(O)",
+        "---[ end trace 0000000000000000 ]---",
+    ]
+    text = "".join(f"<4>[{n + 10:5d}.000000] {line}\n" for n, line in enumerate(lines)).encode()
+    whole = crash(event=EVENT, other_events=[], notes=[], complete=True)
+    whole["dumps"][0]["missing"] = []
+    shown = render_crash(whole, {"dmesg.txt": text}, directory="/a", commands=["less", "journalctl", "pstored"])
+    assert shown.count("\n") <= 50

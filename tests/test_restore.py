@@ -622,7 +622,7 @@ def test_deliver_gives_the_lines_back(crashed: Machine, pstored: Pstored) -> Non
     assert (done.status, done.stdout) == (0, f"restore: {said}\n")
     assert log_of(crashed) == lines
     delivered = crashed.root.load(f"crashes/{crashed.root.crashes()[0].name}/delivered.json")["sinks"]["restore"]
-    assert delivered["receipt"] == {"lines": 30, "files": crashed.ours(), "said": said}
+    assert delivered["receipt"] == {"lines": 30, "files": crashed.ours(), "said": said, "has_boot": True}
     assert pstored("deliver", root=crashed.root).stdout == ""
     assert pstored("verify", root=crashed.root).status == 0
 

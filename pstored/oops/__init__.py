@@ -20,7 +20,8 @@ from pstored.oops.facts import explain_taint
 from pstored.oops.keys import EventKey, event_keys, is_finished
 from pstored.oops.kinds import KINDS
 from pstored.oops.model import Event, Frame, Severity, Stack
-from pstored.oops.reports import LONGEST, View, find_reports, lost_report, view_lines, view_text
+from pstored.oops.reports import LONGEST, View, lost_report, view_lines, view_text
+from pstored.oops.reports import find_reports as split_reports
 from pstored.parse.kmsg import KmsgLine
 
 __all__ = [
@@ -34,8 +35,8 @@ __all__ = [
     "analyze",
     "event_keys",
     "explain_taint",
-    "find_event",
     "find_events",
+    "find_reports",
     "is_finished",
     "principal",
 ]
@@ -48,7 +49,7 @@ def analyze(text: bytes) -> list[Event]:
         text: any log: of the kernel, of syslog or journald, of a serial line, or no log at all.
     """
     view, headers = view_text(text)
-    reports = find_reports(view, headers)
+    reports = split_reports(view, headers)
     if not reports and text.startswith((b"Panic", b"Oops", b"====")):
         view = View(text.split(b"\n"))
         lost = lost_report(view, text)
@@ -61,23 +62,20 @@ def principal(events: Sequence[Event]) -> Event | None:
     return next(iter(events), None)
 
 
-def find_event(lines: Sequence[KmsgLine]) -> Event | None:
-    """What the log's last panic or report says; None if it shows no crash.
+def find_events(lines: Sequence[KmsgLine]) -> list[Event]:
+    """All crashes that the log tells of, in order; a panic that only says "fatal" is one with the report before it.
 
     A warning alone is no crash: the machine went on.
     """
-    events = find_events(lines)
-    return events[-1] if events else None
+    return [e for e in find_reports(lines) if e.severity is not Severity.WARNING]
 
 
-def find_events(lines: Sequence[KmsgLine]) -> list[Event]:
-    """All crashes that the log tells of, in order; a panic that only says "fatal" is one with "
-    "the report before it."""
+def find_reports(lines: Sequence[KmsgLine]) -> list[Event]:
+    """The same, and the warnings before them."""
     view, headers = view_lines(lines)
-    reports = find_reports(view, headers)
+    reports = split_reports(view, headers)
     fatal = [r for r in reports if r.panicked_at is not None]
     if fatal:
         last = max(fatal, key=lambda r: r.panicked_at or 0)
         reports = [r for r in reports if r.first < last.first] + [last]
-    events = [make_event(view, r) for r in reports]
-    return [e for e in events if e.severity is not Severity.WARNING]
+    return [make_event(view, r) for r in reports]

@@ -104,6 +104,7 @@ def message(crash: dict[str, Any]) -> str:
 def fields(crash: dict[str, Any], *, text: bytes, report_path: str, cap: int) -> dict[str, str | bytes]:
     """The entry's fields."""
     boot = crash["boot"]["id"]
+    event = crash.get("event") or {}  # an older report has none
     found: dict[str, str | bytes | None] = {
         "MESSAGE": message(crash),
         "MESSAGE_ID": message_id(crash),
@@ -115,6 +116,8 @@ def fields(crash: dict[str, Any], *, text: bytes, report_path: str, cap: int) ->
         "PSTORE_SEVERITY": crash["severity"],
         "PSTORE_TITLE": crash["title"],
         "PSTORE_FUNCTION": crash["function"],
+        "PSTORE_SIGNATURE": event.get("signature"),
+        "PSTORE_SIGNATURE_LOOSE": event.get("signature_loose"),
         "PSTORE_BOOT_ID": boot and boot.replace("-", ""),
         "PSTORE_BOOT_METHOD": crash["boot"]["method"],
         "PSTORE_BOOT_CONFIDENCE": crash["boot"]["confidence"],

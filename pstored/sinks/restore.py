@@ -90,7 +90,7 @@ class RestoreSink:
         if not witness.last and crash["machine_id"] is None:
             return _nothing(f"the records do not say that boot {boot_id} was one of this machine, nor does the journal")
         if not lacking:
-            return _nothing(f"that of boot {boot_id} has all kernel lines")
+            return _nothing(f"that of boot {boot_id} has all kernel lines") | {"has_boot": True}
         if origin is None:
             return _nothing(f"it has nothing of boot {boot_id}, and the records do not say when that was")
         earliest_us, latest_us = find_room(witness.boots, boot_id, crash["collected"]["boot_id"])
@@ -99,7 +99,7 @@ class RestoreSink:
         origin = origin._replace(earliest_us=earliest_us, latest_us=latest_us)
         files = self._write(program, list(export(witness.place(lacking), origin)), crash["id"], directory)
         said = f"{len(lacking)} kernel lines given back to the journal of boot {boot_id}"
-        return {"lines": len(lacking), "files": files, "said": said}
+        return {"lines": len(lacking), "files": files, "said": said, "has_boot": True}
 
     def _why_not(self, crash: dict[str, Any], lines: list[Line]) -> str | None:
         if crash["boot"]["id"] is None or crash["boot"]["confidence"] not in SURE:
