@@ -33,6 +33,10 @@ class Frame(NamedTuple):
     address: int | None = None
     context: str = "task"
     """What ran: ``task``, or on x86 the stack it stands on: ``irq``, ``nmi``, ``softirq``, or an exception's name."""
+    file: str | None = None
+    """The source file; no log says that, but the kernel's debug information does: pstored.symbols."""
+    line: int | None = None
+    """The line in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
