@@ -145,6 +145,7 @@ def _facts(event: Event) -> dict[str, Any]:
 def _body(event: Event) -> dict[str, Any]:
     return {
         "registers": {name: _hex(value) for name, value in event.registers.items()},
+        "pc": None if event.pc is None else _frame(event.pc),
         "call_trace": [_frame(frame) for frame in event.call_trace],
         "stacks": [{"title": s.title, "frames": [_frame(frame) for frame in s.frames]} for s in event.stacks],
         "modules": list(event.modules),
@@ -184,6 +185,8 @@ def _render_event(event: Event, style: Style) -> list[str]:
     paint = style.red if event.severity is Severity.PANIC else style.bold
     lines = [paint(visible(event.title)), ""]
     lines += [f"{style.dim(name.rjust(9))}  {visible(value)}" for name, value in _rows(event)]
+    if event.pc is not None and event.pc.file is not None:
+        lines += ["", style.dim("  program counter"), _render_frame(event.pc, style)]
     if event.call_trace:
         lines += ["", style.dim("  call trace")]
         lines += [_render_frame(frame, style) for frame in event.call_trace[:FRAMES_SHOWN]]

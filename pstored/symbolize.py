@@ -124,8 +124,8 @@ class _Guard:
             why = str(e) or type(e).__name__
             raise SymbolsError(f"{self._path!r} is no vmlinux that can be read, or damaged: {why}") from e
         finally:
-            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
             signal.setitimer(signal.ITIMER_REAL, 0)
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
             signal.signal(signal.SIGALRM, handler)
             self._left -= monotonic() - begun
 
@@ -195,6 +195,7 @@ class _Vmlinux:
             build_id=self._build_id(),
             moves=self._elf["e_machine"] not in _FIXED,
             find_line=self._find_line,
+            lacks=None if self._has_lines() else "has no lines (.debug_aranges, .debug_line): names only",
         )
 
     def _symbols(self) -> Iterator[tuple[int, bytes, int, bool]]:
@@ -243,8 +244,11 @@ class _Vmlinux:
 
     # -- lines
 
+    def _has_lines(self) -> bool:
+        return ".debug_aranges" in self._named and ".debug_line" in self._named
+
     def _find_line(self, address: int) -> tuple[str, int] | None:
-        if ".debug_aranges" not in self._named or ".debug_line" not in self._named:
+        if not self._has_lines():
             return None
         with self._guard():
             if self._ranges is None:

@@ -113,6 +113,8 @@ class Kernel:
     """Whether such a kernel may run elsewhere than where it was linked to (KASLR)."""
     find_line: Callable[[int], tuple[str, int] | None] = lambda _: None
     """File and line of the instruction at an address."""
+    lacks: str | None = None
+    """What is to be said of what it does not have."""
 
 
 def symbolize(text: bytes, events: Sequence[Event], kernel: Kernel) -> tuple[list[Event], list[str]]:
@@ -124,7 +126,8 @@ def symbolize(text: bytes, events: Sequence[Event], kernel: Kernel) -> tuple[lis
     if not events:
         return [], []
     log = _Log(text)
-    done, notes = [], []
+    done: list[Event] = []
+    notes = [] if kernel.lacks is None else [f"{kernel.name} {kernel.lacks}"]
     for event in events:
         found = _Found(log, event, kernel)
         done.append(found.symbolized())
@@ -224,14 +227,14 @@ class _Found:
         """The event with what was found."""
         if self.misfit is not None:
             return self.event
-        trace = self._frames(self.event.call_trace, has_pc=True)
+        trace = self._frames(self.event.call_trace)
+        pc = None if self.event.pc is None else self._frame(self.event.pc, returns=False)
         stacks = tuple(Stack(title=s.title, frames=self._frames(s.frames)) for s in self.event.stacks)
-        return replace(self.event, call_trace=trace, stacks=stacks)
+        return replace(self.event, pc=pc, call_trace=trace, stacks=stacks)
 
-    def _frames(self, frames: tuple[Frame, ...], *, has_pc: bool = False) -> tuple[Frame, ...]:
-        pc = self.event.pc_function
-        at_pc = has_pc and pc is not None and frames[:1] != () and frames[0].function == pc
-        return tuple(self._frame(frame, returns=not (at_pc and n == 0)) for n, frame in enumerate(frames))
+    def _frames(self, frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+        pc = self.event.pc and self.event.pc[:2]  # arm64 and others begin the trace with it
+        return tuple(self._frame(frame, returns=n > 0 or frame[:2] != pc) for n, frame in enumerate(frames))
 
     def _frame(self, frame: Frame, *, returns: bool) -> Frame:
         if frame.function is None:
@@ -259,7 +262,8 @@ class _Found:
 
 
 def _stacks(event: Event) -> list[tuple[Frame, ...]]:
-    return [event.call_trace, *(stack.frames for stack in event.stacks)]
+    pc = () if event.pc is None else (event.pc,)
+    return [pc, event.call_trace, *(stack.frames for stack in event.stacks)]
 
 
 def _is_of_kernel(frame: Frame) -> bool:

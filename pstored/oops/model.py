@@ -71,6 +71,8 @@ class Event:
     """Index of the line that says what it is; what is printed before it may be missing in another text."""
     pc_function: str | None = None
     """Where the processor was."""
+    pc: Frame | None = None
+    """The same with all that the line says; None if only the header names it."""
     principal: bool = True
     """False for a report that came of the one before it: the second oops of a disaster."""
     tails: tuple[str, ...] = ()
