@@ -37,7 +37,7 @@ LARGEST_PROGRAM = 512 << 10
 """Bytes of one compile unit's line numbers: the kernel's largest have some 200 kB."""
 TIME_S = 60
 """For all lookups in one file: a distribution's kernel takes some seconds."""
-MEMORY = 1 << 30
+MEMORY = 512 << 20
 """Bytes that reading may take on top of what the process has."""
 _BANNER_BYTES = 1024
 _RELEASE = re.compile(r"(?:System\.map|vmlinux)-([0-9]\S*)$")
@@ -91,7 +91,7 @@ def open_vmlinux(path: str) -> Iterator[Kernel]:
         raise SymbolsError(f"{path!r} cannot be read: {e.strerror}") from e
     with file:
         guard = _Guard(path)
-        with guard():
+        with guard:
             kernel = _Vmlinux(path, file, ELFFile(file), guard).kernel()
         yield kernel
 
@@ -108,26 +108,25 @@ class _Guard:
         with open("/proc/self/statm", "rb") as statm:
             self._most = int(statm.read().split()[5]) * resource.getpagesize() + MEMORY
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        begun = monotonic()
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limits = [limit for limit in (self._most, soft, hard) if limit != resource.RLIM_INFINITY]
-        handler = signal.signal(signal.SIGALRM, self._give_up)
+    def __enter__(self) -> None:
+        self._begun = monotonic()
+        self._limits = resource.getrlimit(resource.RLIMIT_DATA)
+        self._handler = signal.signal(signal.SIGALRM, self._give_up)
         signal.setitimer(signal.ITIMER_REAL, max(self._left, 0.001))
-        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
-        try:
-            yield
-        except SymbolsError:
-            raise
-        except Exception as e:
-            why = str(e) or type(e).__name__
-            raise SymbolsError(f"{self._path!r} is no vmlinux that can be read, or damaged: {why}") from e
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-            signal.signal(signal.SIGALRM, handler)
-            self._left -= monotonic() - begun
+        lowest = min(limit for limit in (self._most, *self._limits) if limit != resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_DATA, (lowest, self._limits[1]))
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, self._limits)  # first: there may be no memory left for anything else
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._handler)
+        self._left -= monotonic() - self._begun
+        if isinstance(error, MemoryError):
+            error.with_traceback(None)  # which holds what took the memory
+            raise SymbolsError(f"{self._path!r} is damaged: reading it takes more than {MEMORY >> 20} MiB") from None
+        if isinstance(error, Exception) and not isinstance(error, SymbolsError):
+            why = str(error) or type(error).__name__
+            raise SymbolsError(f"{self._path!r} is no vmlinux that can be read, or damaged: {why}") from error
 
     @staticmethod
     def _give_up(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -250,7 +249,7 @@ class _Vmlinux:
     def _find_line(self, address: int) -> tuple[str, int] | None:
         if not self._has_lines():
             return None
-        with self._guard():
+        with self._guard:
             if self._ranges is None:
                 self._ranges = self._open_dwarf().get_aranges()
             if self._ranges is None or not self._ranges.entries:

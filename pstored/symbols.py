@@ -94,7 +94,7 @@ def parse_system_map(text: bytes) -> SymbolTable:
         elif line.strip() and not line.lstrip().startswith(b"U "):  # undefined and weak: no address
             raise SymbolsError(f"line {number} is not what a System.map has", hint="nm -n vmlinux prints such lines")
     if not symbols:
-        raise SymbolsError("there is no function in it")
+        raise SymbolsError("there is no function in it", hint="Debian has the real one in linux-image-VERSION-dbg")
     return SymbolTable(symbols)
 
 

@@ -302,6 +302,20 @@ def test_a_file_that_is_read_for_too_long_is_an_error(build: Build, monkeypatch:
         pass
 
 
+def test_a_file_that_takes_too_much_memory_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DWARF 5 can name 2^63 directories in ten bytes."""
+    made = compiled(tmp_path, "-gdwarf-5")
+    listing = subprocess.run(["objdump", "-h", made.path], check=True, capture_output=True, text=True).stdout
+    offset = next(int(row.split()[5], 16) for row in listing.splitlines() if " .debug_line " in row)
+    data = bytearray(made.path.read_bytes())
+    behind = offset + 4 + 2 + 1 + 1 + 4 + 6 + 12  # lengths, version, sizes, ranges, operands of opcodes
+    data[behind : behind + 10] = b"\0" + b"\xff" * 8 + b"\x7f"  # each takes no bytes, and there are many
+    made.path.write_bytes(data)
+    monkeypatch.setattr(reader, "MEMORY", 32 << 20)
+    with open_vmlinux(str(made.path)) as kernel, pytest.raises(SymbolsError, match="more than 32 MiB"):
+        symbolized(log(made), kernel)
+
+
 def test_compressed_debug_information_is_an_error_that_tells_what_to_do(tmp_path: Path) -> None:
     """It would have to be unpacked whole."""
     made = compiled(tmp_path, "-gz=zlib")
@@ -395,6 +409,7 @@ def test_a_code_line_of_another_machine_is_left_alone() -> None:
         assert code(text, {"r10": 0}) == []
 
 
+@settings(deadline=None)  # capstone is loaded by the first
 @given(st.lists(st.sampled_from(["90", "<0f>", "0f", "ff", "(e5900018)", "e5900018", "<"]), max_size=30))
 def test_any_code_line_is_told_whole_or_not_at_all(groups: list[str]) -> None:
     """Each byte once, and one instruction marked."""
