@@ -56,7 +56,7 @@ def add_symbols(decoded: Decoded, kernel: Kernel) -> Decoded:
 def add_code(decoded: Decoded) -> Decoded:
     """The same log with the instructions around the principal event's program counter, where capstone is installed."""
     event = principal(decoded.events)
-    return decoded if event is None else decoded._replace(code=disassemble(event))
+    return decoded if event is None else decoded._replace(code=disassemble(event, decoded.text))
 
 
 def unwrap(data: bytes) -> tuple[bytes, tuple[str, ...]]:

@@ -30,20 +30,22 @@ class _Code(NamedTuple):
     """Bytes of a group: 1 on x86, 4 on arm and arm64, 2 for Thumb."""
 
 
-def disassemble(event: Event) -> tuple[Instruction, ...]:
+def disassemble(event: Event, text: bytes) -> tuple[Instruction, ...]:
     """The instructions around the program counter; empty if capstone is missing, or the machine is another than x86,
     arm and arm64.
 
+    The code of user space, which stands behind a trace that a system call began, is not looked at.
     x86 begins to print in the middle of an instruction: the first bytes may belong to none.
     """
-    code = None if event.code is None else _parse(event.code)
+    is_kernels = event.pc is not None or event.registers
+    code = None if event.code is None or not is_kernels else _parse(event.code)
     if code is None:
         return ()
     try:
         import capstone
     except ImportError:
         return ()
-    wide = any(name in event.registers for name in ("RAX", "RSP", "RIP", "R10", "x29", "x0"))
+    wide = b"RSP: " in text or b"x29: " in text
     if code.width == 1:
         mode = capstone.CS_MODE_64 if wide else capstone.CS_MODE_32
         engine = capstone.Cs(capstone.CS_ARCH_X86, mode)

@@ -187,7 +187,7 @@ class _Found:
             return
         if self.wrong:
             self.notes.append(f"{name} has no such function, or of another size: {_some(self.wrong)}")
-        if not self.checked and self.event.release is None:
+        if frames and not self.checked and self.event.release is None:
             self.notes.append(f"nothing in the report tells whether {name} is of the kernel that crashed")
         if self.slide is None and any(f.function is None for f in frames):
             self.notes.append("no line tells where the kernel stood (Kernel Offset): addresses have no names")
