@@ -254,7 +254,7 @@ class _Found:
         """A frame of which only the address is known."""
         if frame.address is None or self.slide is None:
             return frame
-        symbol = self.kernel.table.at(frame.address - self.slide)
+        symbol = self.kernel.table.at(frame.address - self.slide - 1)  # of the call: sprint_backtrace()
         if symbol is None:
             return frame
         offset = frame.address - self.slide - symbol.address
