@@ -9,9 +9,11 @@ import re
 import zlib
 from typing import Any, NamedTuple
 
+from pstored.disassemble import Instruction, disassemble
 from pstored.oops import KINDS, Event, Frame, Severity, analyze, explain_taint, principal
 from pstored.parse.decompress import UnpackError, unpack
 from pstored.parse.ecc import split_ecc_notice
+from pstored.symbols import Kernel, symbolize
 from pstored.terminal import Style, visible
 
 LARGEST = 1 << 30
@@ -31,15 +33,30 @@ class Decoded(NamedTuple):
     """One log, analyzed."""
 
     name: str
+    text: bytes
     events: list[Event]
     notes: tuple[str, ...]
     """How the file was read, and what is wrong with it."""
+    code: tuple[Instruction, ...] = ()
+    """The instructions around the principal event's program counter, if they were looked at."""
 
 
 def decode(name: str, data: bytes) -> Decoded:
     """Analyze one file: a log, raw or packed by gzip or xz, or a record of pstore, packed by the kernel or not."""
     text, notes = unwrap(data)
-    return Decoded(name, analyze(text), notes)
+    return Decoded(name, text, analyze(text), notes)
+
+
+def add_symbols(decoded: Decoded, kernel: Kernel) -> Decoded:
+    """The same log with what a kernel's symbols tell of it."""
+    events, notes = symbolize(decoded.text, decoded.events, kernel)
+    return decoded._replace(events=events, notes=(*decoded.notes, *notes))
+
+
+def add_code(decoded: Decoded) -> Decoded:
+    """The same log with the instructions around the principal event's program counter, where capstone is installed."""
+    event = principal(decoded.events)
+    return decoded if event is None else decoded._replace(code=disassemble(event, decoded.text))
 
 
 def unwrap(data: bytes) -> tuple[bytes, tuple[str, ...]]:
@@ -97,6 +114,7 @@ def to_json(decoded: Decoded) -> dict[str, Any]:
         "file": decoded.name,
         **facts,
         "events": [_facts(e) | _body(e) for e in decoded.events],
+        "disassembly": [instruction._asdict() for instruction in decoded.code],
         "notes": list(decoded.notes),
     }
 
@@ -127,6 +145,7 @@ def _facts(event: Event) -> dict[str, Any]:
 def _body(event: Event) -> dict[str, Any]:
     return {
         "registers": {name: _hex(value) for name, value in event.registers.items()},
+        "pc": None if event.pc is None else _frame(event.pc),
         "call_trace": [_frame(frame) for frame in event.call_trace],
         "stacks": [{"title": s.title, "frames": [_frame(frame) for frame in s.frames]} for s in event.stacks],
         "modules": list(event.modules),
@@ -152,6 +171,9 @@ def render(decoded: Decoded, *, style: Style = Style()) -> str:  # noqa: B008
     if event is None:
         return "\n".join([*lines, "no report of the kernel in it", ""])
     lines += _render_event(event, style)
+    if decoded.code:
+        lines += ["", style.dim("  code")]
+        lines += [_render_instruction(instruction, style) for instruction in decoded.code]
     others = [e for e in decoded.events if e is not event]
     if others:
         lines += ["", style.dim("Other reports in it")]
@@ -163,6 +185,8 @@ def _render_event(event: Event, style: Style) -> list[str]:
     paint = style.red if event.severity is Severity.PANIC else style.bold
     lines = [paint(visible(event.title)), ""]
     lines += [f"{style.dim(name.rjust(9))}  {visible(value)}" for name, value in _rows(event)]
+    if event.pc is not None and event.pc.file is not None:
+        lines += ["", style.dim("  program counter"), _render_frame(event.pc, style)]
     if event.call_trace:
         lines += ["", style.dim("  call trace")]
         lines += [_render_frame(frame, style) for frame in event.call_trace[:FRAMES_SHOWN]]
@@ -195,5 +219,11 @@ def _render_frame(frame: Frame, style: Style) -> str:
     else:
         place = "" if frame.offset is None else f"+{frame.offset:#x}/{frame.size:#x}"
         text = frame.function + place + ("" if frame.module is None else f" [{frame.module}]")
+    text += "" if frame.file is None else f" at {frame.file}:{frame.line}"
     text = f"    {'' if frame.reliable else '? '}{visible(text)}"
     return text if frame.reliable else style.dim(text)
+
+
+def _render_instruction(instruction: Instruction, style: Style) -> str:
+    text = f"  {'>' if instruction.faulting else ' '} {instruction.code.ljust(30)} {visible(instruction.text)}".rstrip()
+    return style.bold(text) if instruction.faulting else text

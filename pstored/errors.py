@@ -8,6 +8,7 @@
     ├── StoreError       the store, or what to import, cannot be listed          exit 77 or 1
     ├── ArchiveError     the archive cannot be written or read                   exit 73
     ├── NotFoundError    no such crash, or the id fits several                   exit 1
+    ├── SymbolsError     a vmlinux or System.map cannot be used           exit 1
     └── SinkError        a sink did not take a crash; ``retry`` says if it may   exit 75
 
 Messages are lower-case, without a full stop, and name the thing and the place; ``hint`` says what to do next.
@@ -52,6 +53,10 @@ class ArchiveError(PstoredError):
 
 class NotFoundError(PstoredError):
     """No crash has this id, or several begin with it."""
+
+
+class SymbolsError(PstoredError):
+    """A vmlinux or System.map cannot be read or is damaged, or what reads it is not installed."""
 
 
 class SinkError(PstoredError):

@@ -69,6 +69,8 @@ FLOORS: list[set[str]] = [
         "manager",
         "timeline",
     },
+    {"disassemble", "symbols"},
+    {"symbolize"},
     {"index", "journal.bootjournal", "daemon.child", "boots.resetreason", "eventreport", "excerpt"},
     {"archive", "efivars", "dumps", "sinks.journal", "sinks.restore", "stamp"},
     {"bundle", "erase", "outbox", "incidents", "boots.ledger"},
@@ -157,6 +159,8 @@ ANALYSIS = {
     "excerpt",
     "render",
     "decode",
+    "disassemble",
+    "symbols",
 } | {name for name in MODULES if name.split(".")[0] == "oops"}
 
 
@@ -204,7 +208,7 @@ def loaded(code: str, *arguments: str) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-EXTRAS = {"lz4", "lzo", "backports.zstd", "compression.zstd"}
+EXTRAS = {"lz4", "lzo", "backports.zstd", "compression.zstd", "elftools", "capstone"}
 HEAVY = {"pydantic", "pydantic_core", "systemd", "pyudev", "http", "ssl", "asyncio"} | EXTRAS
 RUN = "import sys\nfrom pstored.cli import run\nrun(sys.argv[1:])"
 

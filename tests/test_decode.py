@@ -94,6 +94,8 @@ def test_json_is_one_object_a_file_on_a_line(tmp_path: Path) -> None:
         "reliable": True,
         "address": None,
         "context": "task",
+        "file": None,
+        "line": None,
     }
     assert first["address"] == "0x18"
     assert first["events"][0]["registers"]["RAX"] == "0xffff888003a10000"

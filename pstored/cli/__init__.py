@@ -133,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("crash", nargs="?", default="-1", metavar="ID", help=f"{ID_HELP} (default: -1)")
     decode = add("decode", "decode", "what happened, from any log: a file's, a serial capture, one record of pstore")
     decode.add_argument("files", nargs="*", metavar="FILE", help="raw or packed; none, or -: standard input")
+    symbols = decode.add_mutually_exclusive_group()
+    symbols.add_argument(
+        "--vmlinux",
+        metavar="FILE",
+        help="the kernel that crashed, with symbols: addresses get names, frames file and line",
+    )
+    symbols.add_argument("--system-map", metavar="FILE", help="its System.map: addresses get names")
     boots = add("boots", "boots", "the history of boots: when each began, how long it lived, how it ended, its crash")
     boots.add_argument("-n", "--lines", type=_count, default=0, metavar="N", help="the newest N boots only")
     for command in (listing, show, boots, decode):

@@ -4,11 +4,13 @@
 import json
 import sys
 from argparse import Namespace
+from contextlib import AbstractContextManager, nullcontext
 
 from pstored.cli.context import page, style
+from pstored.decode import add_code, add_symbols, render, to_json
 from pstored.decode import decode as decode_log
-from pstored.decode import render, to_json
 from pstored.errors import NotFoundError
+from pstored.symbols import Kernel
 
 STANDARD_INPUT = "-"
 
@@ -16,15 +18,28 @@ STANDARD_INPUT = "-"
 def decode(options: Namespace) -> int:
     """Each file on its own."""
     pages = []
-    for name in options.files or [STANDARD_INPUT]:
-        decoded = decode_log(name, _read(name))
-        if options.json:
-            print(json.dumps(to_json(decoded)))
-        else:
-            pages.append(render(decoded, style=style()))
+    with _kernel(options) as kernel:
+        for name in options.files or [STANDARD_INPUT]:
+            decoded = add_code(decode_log(name, _read(name)))
+            if kernel is not None:
+                decoded = add_symbols(decoded, kernel)
+            if options.json:
+                print(json.dumps(to_json(decoded)))
+            else:
+                pages.append(render(decoded, style=style()))
     if pages:
         page("\n".join(pages), options)
     return 0
+
+
+def _kernel(options: Namespace) -> AbstractContextManager[Kernel | None]:
+    if options.vmlinux is None and options.system_map is None:
+        return nullcontext()
+    from pstored.symbolize import open_vmlinux, read_system_map
+
+    if options.vmlinux is not None:
+        return open_vmlinux(options.vmlinux)
+    return nullcontext(read_system_map(options.system_map))
 
 
 def _read(name: str) -> bytes:

@@ -43,6 +43,7 @@ def make_event(view: View, report: Report) -> Event:
         last=max(_last(report, details), 0 if report.panicked_at is None else report.panicked_at + 1),
         header=report.at,
         pc_function=_pc_function(report, pc),
+        pc=pc,
         principal=report.principal,
         tails=tuple(_decode(t) for t in report.tails),
         release=None if task is None else _text(task.release),

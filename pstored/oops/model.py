@@ -33,6 +33,10 @@ class Frame(NamedTuple):
     address: int | None = None
     context: str = "task"
     """What ran: ``task``, or on x86 the stack it stands on: ``irq``, ``nmi``, ``softirq``, or an exception's name."""
+    file: str | None = None
+    """The source file; no log says that, but the kernel's debug information does: pstored.symbols."""
+    line: int | None = None
+    """The line in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,8 @@ class Event:
     """Index of the line that says what it is; what is printed before it may be missing in another text."""
     pc_function: str | None = None
     """Where the processor was."""
+    pc: Frame | None = None
+    """The same with all that the line says; None if only the header names it."""
     principal: bool = True
     """False for a report that came of the one before it: the second oops of a disaster."""
     tails: tuple[str, ...] = ()
