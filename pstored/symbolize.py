@@ -83,7 +83,7 @@ def open_vmlinux(path: str) -> Iterator[Kernel]:
     except ImportError as e:
         raise SymbolsError(
             "a vmlinux is read by the Python package pyelftools, which is not installed",
-            hint="install pstored[symbolize], or pyelftools (Debian: python3-pyelftools)",
+            hint="pip install 'pstored[symbolize]'",
         ) from e
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
