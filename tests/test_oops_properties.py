@@ -83,6 +83,7 @@ def check(text: bytes) -> list[Event]:
 @example(b"BUG: ")
 @example(b"Panic#1 Part1\n")
 @example(b"====1.2-C\nOops#1 Part1\nx")
+@example(b"Kernel panic: ")
 def test_any_bytes_give_events_and_no_exception(text: bytes) -> None:
     """Noise, and logs that are made of the kernel's own words."""
     check(text)
