@@ -145,7 +145,11 @@ class _Reader:
         if b"+0x" in text:
             if b" from " in text and self._read_from(text, at):
                 return True
-            return self._read_frame(text, at) or self._read_position(text) or self._read_words(text)
+            frame = parse_frame(text, at, self.context)
+            if frame is None:
+                return self._read_position(text) or self._read_words(text)
+            self._take(frame)
+            return True
         if text.startswith((b" ", b"[", b"\t")) and self._read_bare(text, at):
             return True
         return self._read_words(text)
@@ -156,12 +160,6 @@ class _Reader:
             self._take(pair[0])
             self.caller = pair[1]
         return pair is not None
-
-    def _read_frame(self, text: bytes, at: int) -> bool:
-        frame = parse_frame(text, at, self.context)
-        if frame is not None:
-            self._take(frame)
-        return frame is not None
 
     def _read_bare(self, text: bytes, at: int) -> bool:
         frame = parse_bare(text, at, self.context) if b"0x" in text or b"[" in text else None
