@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
+import hypothesis
 import pytest
 
 from fake_pstore import capture, kernels, machine
@@ -31,6 +32,9 @@ BOOT_ID = "11111111-2222-4333-8444-555555555555"
 """Of the collecting boot in trees without a capture or scenario."""
 
 T = TypeVar("T")
+
+# by hand: pytest --hypothesis-profile=long
+hypothesis.settings.register_profile("long", max_examples=500_000, deadline=None)
 
 
 def require(condition: object, reason: str) -> None:

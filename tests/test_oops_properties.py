@@ -83,6 +83,7 @@ def check(text: bytes) -> list[Event]:
 @example(b"BUG: ")
 @example(b"Panic#1 Part1\n")
 @example(b"====1.2-C\nOops#1 Part1\nx")
+@example(b"Kernel panic: ")
 def test_any_bytes_give_events_and_no_exception(text: bytes) -> None:
     """Noise, and logs that are made of the kernel's own words."""
     check(text)
@@ -157,9 +158,22 @@ GROWING: dict[str, Callable[[int], bytes]] = {
     "nothing": lambda n: b"[    1.000000] usb 1-1: new high-speed USB device number 2 using xhci_hcd\n" * n,
     "reports": lambda n: REPORT * (n // 20),
     "headers": lambda n: b"[    1.000000] BUG: KASAN: use-after-free in f+0x1/0x2\n" * n,
-    "headers of many tasks": lambda n: b"".join(b"[    1.000000][ T%5d] BUG: KASAN: x\n" % i for i in range(n)),
+    "headers of many tasks": lambda n: b"".join(
+        b"[    1.000000][%6s] BUG: KASAN: x\n" % (b"T%d" % i) for i in range(n)
+    ),
+    "headers of nine tasks": lambda n: b"".join(
+        b"[    1.000000][   T%d] %s\n" % (i % 9, b" f+0x1/0x2" if i % 200 > 9 else b"BUG: KASAN: x") for i in range(n)
+    ),
     "traps": lambda n: b"[    1.000000] Oops: 0000 [#1] SMP\n" * n,
     "panics": lambda n: b"[    1.000000] Kernel panic - not syncing: Fatal exception\n" * n,
+    "panics of another kind": lambda n: (
+        b"[    1.000000] BUG: KASAN: x\n" * n
+        + b"[    1.000000] Kernel panic - not syncing: hung_task: blocked tasks\n" * n
+    ),
+    "what is left before panics": lambda n: (
+        (b"x\n" * 99 + b"Kernel panic - not syncing: Fatal exception\n") * (n // 100)
+    ),
+    "joined lines": lambda n: (b"BUG: KASAN: x\n" + b"[    1.000000] x" * 200 + b"\n") * (n // 20),
     "one endless trace": lambda n: REPORT[:800] + b"[    1.000000]  f+0x1/0x2\n" * n,
     "merged headers": lambda n: b"[    1.000000] mce: [Hardware Error]: CPU 1: Machine Check: 0 Bank 1: 0\n" * n,
     "stalls": lambda n: b"[    1.000000] rcu: INFO: rcu_sched self-detected stall on CPU\n[    1.0] x\n" * (n // 2),

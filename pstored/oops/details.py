@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pstored.oops.facts import (
     Task,
+    begins_with_registers,
     has_registers,
     parse_code,
     parse_hardware,
@@ -45,11 +46,6 @@ _LOCK_AT = re.compile(rb"[^\n]{0,400}?\bat:(?: \[<[0-9a-f]{4,16}>\]){0,2} {0,2}\
 _LAST_FUNCTION = re.compile(rb"[ \t]{0,8}last function: ([A-Za-z_$][\w$.]{0,511})")
 
 
-#   Lines of nothing but registers, as x86 and arm64 print most of them: nothing else need be looked for.
-_REGISTER_LINES = (
-    *(b"RAX: ", b"RDX: ", b"RBP: ", b"RSP: ", b"R10: ", b"R13: ", b"CR2: ", b"DR0: ", b"DR3: ", b"FS: ", b"CS: "),
-    *(b"EAX: ", b"ESI: ", b"r10: ", b"r7 : ", b"r3 : ", b"x29: ", b"x26: ", b"x23: ", b"x20: ", b"x17: ", b"x14: "),
-)
 _FACT_LINES = (*(b"Modules linked in:", b"Hardware name: ", b"Machine model: ", b"Code: ", b"Krnl Code: ", b" Code: "),)
 """Lines that say one thing only."""
 _ANOTHER = ("NMI backtrace", "CPU: ", "Sending NMI", "task:", "Task dump")
@@ -149,7 +145,11 @@ class _Reader:
         if b"+0x" in text:
             if b" from " in text and self._read_from(text, at):
                 return True
-            return self._read_frame(text, at) or self._read_position(text) or self._read_words(text)
+            frame = parse_frame(text, at, self.context)
+            if frame is None:
+                return self._read_position(text) or self._read_words(text)
+            self._take(frame)
+            return True
         if text.startswith((b" ", b"[", b"\t")) and self._read_bare(text, at):
             return True
         return self._read_words(text)
@@ -160,12 +160,6 @@ class _Reader:
             self._take(pair[0])
             self.caller = pair[1]
         return pair is not None
-
-    def _read_frame(self, text: bytes, at: int) -> bool:
-        frame = parse_frame(text, at, self.context)
-        if frame is not None:
-            self._take(frame)
-        return frame is not None
 
     def _read_bare(self, text: bytes, at: int) -> bool:
         frame = parse_bare(text, at, self.context) if b"0x" in text or b"[" in text else None
@@ -223,12 +217,11 @@ class _Reader:
 
     def _read_words(self, text: bytes) -> bool:
         self._flush()
-        if text.startswith(_REGISTER_LINES):
-            if not self.frames:
-                self.named.append(text)
-            return True
         if text.startswith(_FACT_LINES):
             self._read_fact(text)
+            return True
+        if begins_with_registers(text):  # nothing else need be looked for
+            self._read_registers(text)
             return True
         titled = self._read_title(text)
         if b"ainted" in text and (task := parse_task(text)) is not None:

@@ -80,7 +80,8 @@ def _severity(report: Report) -> Severity:
 
 def _title(report: Report, function: str | None) -> str:
     if report.words is not None:
-        title = "Kernel panic: " + _decode(report.header.groups.get("words", b""))
+        words = _decode(report.header.groups.get("words", b""))
+        title = f"Kernel panic: {words}" if words else "Kernel panic"
     else:
         title = _decode(report.line.text)
     if function is not None and function not in title:

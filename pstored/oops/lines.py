@@ -50,8 +50,9 @@ _PRINTK = re.compile(
     rb"(?:[^ :]{1,64} kernel: )?(?:[0-9]{3}: |c[0-9]{1,2} (?:[0-9]{1,6} )?)?)?"
 )
 _INNER = re.compile(rb"\[ {0,4}([0-9]{1,12})\.([0-9]{6})\](?:\[ {0,5}([TC][0-9]{1,10})\])? ?")
-_PLAIN = frozenset((b"[ ", b"[0", b"[1", b"[2", b"[3", b"[4", b"[5", b"[6", b"[7", b"[8", b"[9", b"<0", b"<4", b"<6"))
-"""Lines that begin so have nothing before printk's own prefix."""
+_CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_OUTER = frozenset(bytes([byte]) for byte in b"*0123456789" + _CAPITALS) | {b"[%c" % byte for byte in _CAPITALS}
+"""Byte, or bracket and byte, that a line begins with if anything stands before printk's own prefix."""
 
 
 def parse_line(raw: bytes) -> Line:
@@ -60,7 +61,7 @@ def parse_line(raw: bytes) -> Line:
         raw = raw[:LONGEST_LINE]
     at = 0
     foreign = False
-    if raw[:2] not in _PLAIN:
+    if raw[:1] in _OUTER or raw[:2] in _OUTER:
         outer = _TRANSPORT.match(raw)
         assert outer is not None  # every part of both is optional
         at = outer.end()
@@ -77,7 +78,7 @@ def parse_line(raw: bytes) -> Line:
         return inner or Line(text, None, None, foreign or (priority is not None and int(priority) > 7))
     return Line(
         text,
-        int(seconds) * 1_000_000_000 + int(micros) * 1000,
+        int(seconds + micros) * 1000,
         None if caller is None else caller.decode(),
         foreign or (priority is not None and int(priority) > 7),
     )
@@ -109,7 +110,7 @@ def split_joined(line: Line) -> list[Line]:
 
 def _inner(text: bytes) -> Line | None:
     """A message behind what a program wrote without a newline: ``login: [   12.345678] text``."""
-    if b"[" not in text:
+    if b"." not in text or b"[" not in text:
         return None
     last = None
     for last in _INNER.finditer(text):  # noqa: B007 - the last one
@@ -119,8 +120,7 @@ def _inner(text: bytes) -> Line | None:
 
 def _made(found: re.Match[bytes], text: bytes) -> Line:
     caller = found[3]
-    time_ns = int(found[1]) * 1_000_000_000 + int(found[2]) * 1000
-    return Line(text, time_ns, None if caller is None else caller.decode())
+    return Line(text, int(found[1] + found[2]) * 1000, None if caller is None else caller.decode())
 
 
 def from_kmsg(line: KmsgLine) -> Line:

@@ -2,9 +2,10 @@
 """Where the reports of a log begin and end, which lines belong together, and which panic belongs to which report."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from pstored.oops.headers import Header, candidates, match_header
 from pstored.oops.lines import Line, from_kmsg, is_joined, parse_line, split_joined, split_message
@@ -71,6 +72,7 @@ class View:
 
     def __init__(self, raw: Sequence[bytes] | Sequence[KmsgLine]) -> None:
         self.raw = raw
+        self._parse: Callable[[Any], Line] = from_kmsg if raw and isinstance(raw[0], KmsgLine) else parse_line
         self._parsed: dict[int, Line] = {}
 
     def __len__(self) -> int:
@@ -84,9 +86,7 @@ class View:
     def __getitem__(self, index: int) -> Line:
         line = self._parsed.get(index)
         if line is None:
-            raw = self.raw[index]
-            line = from_kmsg(raw) if isinstance(raw, KmsgLine) else parse_line(raw)
-            self._parsed[index] = line
+            line = self._parsed[index] = self._parse(self.raw[index])
         return line
 
 
@@ -384,7 +384,7 @@ def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[tup
         # in a stall, the other CPUs answer with their traces
         ours = caller is None or line.caller == caller or (stalls and (line.caller or "").startswith("C"))
         if ours and not line.foreign:
-            if b"] " in line.text and is_joined(line):
+            if is_joined(line):
                 yield from ((i, piece) for piece in split_joined(line))
             else:
                 yield i, line
