@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fake_pstore.capture import load, populate_root
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled once, not at every start
 RUNS = int(os.environ.get("BENCH_RUNS", "15"))
 PSTORED = str(Path(sys.executable).with_name("pstored"))
 SYSTEMD_PSTORE = "/lib/systemd/systemd-pstore"
