@@ -489,3 +489,19 @@ def test_taint_is_explained() -> None:
 def test_panics_are_no_reports() -> None:
     """Their rules are told apart."""
     assert {rule.role for rule in RULES if rule.kind == "panic"} == {Role.PANIC}
+
+
+def test_a_function_named_after_oopses_may_be_to_blame() -> None:
+    """Only the kernel's own oops_begin() and its like are helpers: a driver may call its functions so."""
+    text = (
+        b"<1>[    5.000001] BUG: kernel NULL pointer dereference, address: 0000000000000000\n"
+        b"<4>[    5.000002] Oops: 0002 [#1] PREEMPT SMP NOPTI\n"
+        b"<4>[    5.000003] CPU: 0 PID: 1 Comm: sh Not tainted 6.12.0 #1\n"
+        b"<4>[    5.000004] RIP: 0010:oops_write+0x5/0x10 [oops]\n"
+        b"<4>[    5.000005] Call Trace:\n"
+        b"<4>[    5.000006]  <TASK>\n"
+        b"<4>[    5.000007]  proc_reg_write+0x5a/0xa0\n"
+        b"<4>[    5.000008]  </TASK>\n"
+    )
+    (event,) = analyze(text)
+    assert event.function == "oops_write"

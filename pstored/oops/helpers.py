@@ -49,7 +49,8 @@ _NAMES: dict[Helper, Names] = {
         (
             "kernel/panic.c",
             """
-            panic vpanic nmi_panic warn warn_* check_panic_on_warn oops_begin oops_end oops_enter oops_exit oops_may_print add_taint stack_chk_fail fortify_panic
+            panic vpanic nmi_panic warn warn_* check_panic_on_warn oops_begin oops_end oops_enter oops_exit
+            oops_may_print add_taint stack_chk_fail fortify_panic
             usercopy_abort do_warn_slowpath* skb_panic skb_over_panic skb_under_panic skb_put skb_push reiserfs_panic
             ext4_panic might_sleep might_fault seqprop_assert* local_bh_enable* local_bh_disable*
             """,
