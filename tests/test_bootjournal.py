@@ -33,6 +33,11 @@ JOURNAL = f"var/log/journal/{MACHINE_ID}"
 Lines = list[tuple[int, bytes]]
 
 
+def boots_with(journal: BootJournal, lines: Iterable[tuple[int, bytes]]) -> dict[str, int]:
+    """Boot ids, and of how many of *lines* each boot's journal has the equal."""
+    return {boot_id: len(found) for boot_id, found in journal.equal_lines(lines).items()}
+
+
 def log(boot: int, count: int = 60) -> Lines:
     """Kernel lines: nanoseconds since boot, on the microsecond, and text; the texts are every boot's."""
     return [(3_000_000_000 + at * 1_234_567_000 + boot * 13_000, b"line %d" % at) for at in range(count)]
@@ -63,8 +68,8 @@ def test_the_boot_with_equal_lines_is_found(tmp_path: Path) -> None:
     """Equal text and equal microsecond, counted for each boot."""
     write(tmp_path, (A, log(1), YEAR_2026), (B, log(2), YEAR_2026 + 10**9))
     journal = journal_of(tmp_path)
-    assert journal.boots_with(log(1)) == {A: 60}
-    assert journal.boots_with([*log(1)[:7], *log(2)[:5]]) == {A: 7, B: 5}
+    assert boots_with(journal, log(1)) == {A: 60}
+    assert boots_with(journal, [*log(1)[:7], *log(2)[:5]]) == {A: 7, B: 5}
     assert journal.equal_lines([*log(1)[:2], (17, b"elsewhere")]) == {A: set(log(1)[:2])}
     assert journal.problem is None
 
@@ -75,8 +80,8 @@ def test_text_and_time_must_both_be_equal(tmp_path: Path) -> None:
     later = [(time + 1000, text) for time, text in log(1)]
     other = [(time, text + b".") for time, text in log(1)]
     journal = journal_of(tmp_path)
-    assert journal.boots_with(later) == {}
-    assert journal.boots_with(other) == {}
+    assert boots_with(journal, later) == {}
+    assert boots_with(journal, other) == {}
     assert journal.problem is None
 
 
@@ -100,7 +105,7 @@ def test_bytes_that_are_no_text_are_compared_as_bytes(tmp_path: Path) -> None:
     write(tmp_path, (A, odd, YEAR_2026))
     asked = [(time, text.removesuffix(b"\r")) for time, text in odd]
     journal = journal_of(tmp_path)
-    assert journal.boots_with(asked) == {A: len(odd)}
+    assert boots_with(journal, asked) == {A: len(odd)}
     assert journal.kernel_lines(A, [time // 1000 for time, _ in odd]) == Counter((t // 1000, x) for t, x in asked)
 
 
@@ -108,7 +113,7 @@ def test_a_message_of_several_lines_is_several_lines(tmp_path: Path) -> None:
     """The kernel log shows each with the same time; journald stores them as one."""
     write(tmp_path, (A, [(3_000_001_000, b"first\nsecond\nthird")], YEAR_2026))
     asked = [(3_000_001_000, b"first"), (3_000_001_000, b"third"), (3_000_001_000, b"fourth")]
-    assert journal_of(tmp_path).boots_with(asked) == {A: 2}
+    assert boots_with(journal_of(tmp_path), asked) == {A: 2}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,7 @@ def test_the_name_that_journald_takes_off_is_put_back(
     (entry,) = kernel_entries(A, [(3_000_001_000, b"Started it.")], began_us=YEAR_2026)
     write_machine_id(tmp_path)
     write_journal(tmp_path / JOURNAL, [{**entry, "SYSLOG_FACILITY": 3, **fields}])
-    assert journal_of(tmp_path).boots_with([(3_000_001_000, text)]) == {A: 1}
+    assert boots_with(journal_of(tmp_path), [(3_000_001_000, text)]) == {A: 1}
     assert journal_of(tmp_path).kernel_lines(A, [3_000_001]) == {(3_000_001, text): 1}
 
 
@@ -136,7 +141,7 @@ def test_lines_that_pstored_gave_back_are_no_witnesses(tmp_path: Path) -> None:
     write_machine_id(tmp_path)
     write_journal(tmp_path / JOURNAL, restored, name="pstored.journal")
     journal = journal_of(tmp_path)
-    assert journal.boots_with(log(1)) == {}
+    assert boots_with(journal, log(1)) == {}
     assert len(journal.kernel_lines(A, [time // 1000 for time, _ in log(1)])) == 60
     assert [boot.boot_id for boot in journal.boots()] == [A]
 
@@ -147,7 +152,7 @@ def test_only_kernel_lines_count(tmp_path: Path) -> None:
     write_machine_id(tmp_path)
     write_journal(tmp_path / JOURNAL, entries)
     journal = journal_of(tmp_path)
-    assert journal.boots_with(log(1)) == {}
+    assert boots_with(journal, log(1)) == {}
     assert journal.kernel_lines(A, [time // 1000 for time, _ in log(1)]) == Counter()
 
 
@@ -209,7 +214,7 @@ def test_a_boot_in_the_volatile_and_in_the_persistent_journal_is_one(tmp_path: P
     (boot,) = journal.boots()
     assert (boot.first_monotonic_us, boot.last_monotonic_us) == (log(1)[0][0] // 1000, log(1)[-1][0] // 1000)
     assert boot.last_wall_us == YEAR_2026 + boot.last_monotonic_us
-    assert journal.boots_with(log(1)) == {A: 60}
+    assert boots_with(journal, log(1)) == {A: 60}
     assert [e["MESSAGE"] for e in journal.last_entries(A, 40)] == [text.decode() for _, text in log(1)[20:]]
 
 
@@ -239,7 +244,10 @@ def test_no_journal(tmp_path: Path) -> None:
 def knows_nothing(journal: BootJournal) -> bool:
     """Every answer is empty."""
     return not (
-        journal.boots() or journal.boots_with(log(1)) or journal.kernel_lines(A, [3_000_000]) or journal.last_entries(A)
+        journal.boots()
+        or boots_with(journal, log(1))
+        or journal.kernel_lines(A, [3_000_000])
+        or journal.last_entries(A)
     )
 
 
@@ -251,7 +259,7 @@ def test_another_machines_journal_is_left_alone(tmp_path: Path) -> None:
     assert knows_nothing(journal)
     assert journal.problem is not None
     (tmp_path / "etc/machine-id").unlink()
-    assert journal_of(tmp_path).boots_with(log(1)) == {A: 60}
+    assert boots_with(journal_of(tmp_path), log(1)) == {A: 60}
 
 
 def test_a_directory_that_is_no_machines_is_not_looked_into(tmp_path: Path) -> None:
@@ -299,7 +307,7 @@ def test_a_file_that_is_none_does_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / JOURNAL / "system@0-0-0.journal").write_bytes(b"LPKSHHRH" + bytes(4000))
     (tmp_path / JOURNAL / "system@1.journal~").write_bytes(random.Random(1).randbytes(100_000))
     (tmp_path / JOURNAL / "system@2.journal").mkdir()
-    assert journal_of(tmp_path).boots_with(log(1)) == {A: 60}
+    assert boots_with(journal_of(tmp_path), log(1)) == {A: 60}
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9])
@@ -308,7 +316,7 @@ def test_a_truncated_file_is_survived(share: float, tmp_path: Path) -> None:
     file = write(tmp_path, (A, log(1), YEAR_2026))
     os.truncate(file, int(file.stat().st_size * share))
     journal = journal_of(tmp_path)
-    assert set(journal.boots_with(log(1))) <= {A}
+    assert set(boots_with(journal, log(1))) <= {A}
     assert {boot.boot_id for boot in journal.boots()} <= {A}
     journal.last_entries(A)
 
@@ -394,7 +402,7 @@ def test_a_large_journal_is_not_scanned(large: Path) -> None:
     """What is looked at is what was asked for."""
     journal = journal_of(large)
     sample = log(42, 2000)[::20]
-    assert journal.boots_with(sample) == {number(42): len(sample)}
+    assert boots_with(journal, sample) == {number(42): len(sample)}
     assert journal.looked_at == len(sample)
     assert len(journal.kernel_lines(number(7), [time // 1000 for time, _ in log(7, 2000)[:500]])) == 500
     assert journal.looked_at == len(sample) + 500
@@ -409,7 +417,7 @@ def test_a_journal_that_repeats_itself_is_not_looked_through(tmp_path: Path) -> 
     """More than so many entries are not looked at, and that is said."""
     write(tmp_path, (A, [(3_000_001_000, b"again")] * (MAX_ENTRIES + 10), YEAR_2026))
     journal = journal_of(tmp_path)
-    assert journal.boots_with([(3_000_001_000, b"again")]) == {A: 1}
+    assert boots_with(journal, [(3_000_001_000, b"again")]) == {A: 1}
     assert journal.looked_at == MAX_ENTRIES
     assert journal.problem is not None
     assert "more than" in journal.problem

@@ -81,10 +81,6 @@ class BootJournal:
         nothing: list[JournalBoot] = []
         return self._ask(lambda journals: journals.boots(), nothing)[-most:]
 
-    def boots_with(self, lines: Iterable[tuple[int, bytes]]) -> dict[str, int]:
-        """Boot ids, and of how many of *lines* each boot's journal has the equal; see :meth:`equal_lines`."""
-        return {boot_id: len(found) for boot_id, found in self.equal_lines(lines).items()}
-
     def equal_lines(self, lines: Iterable[tuple[int, bytes]]) -> dict[str, set[tuple[int, bytes]]]:
         """Boot ids, and those of *lines* that each boot's journal has with equal text and equal microsecond.
 
