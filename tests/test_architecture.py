@@ -27,6 +27,8 @@ FLOORS: list[set[str]] = [
         "terminal",
         "daemon.schedule",
         "daemon.wakeups",
+        "readers",
+        "readers.model",
     },
     {
         "parse.filename",
