@@ -27,7 +27,6 @@ FLOORS: list[set[str]] = [
         "terminal",
         "daemon.schedule",
         "daemon.wakeups",
-        "readers",
         "readers.model",
     },
     {
@@ -41,6 +40,8 @@ FLOORS: list[set[str]] = [
         "parse.mce",
         "parse.pmsg",
         "parse.end",
+        "readers",
+        "readers.memory",
     },
     {"parse.decompress", "parse.ftrace"},
     {

@@ -9,6 +9,10 @@ class Source(Protocol):
     """Bytes that can be read from any place: a file, a device.  It may be far larger than memory."""
 
     @property
+    def name(self) -> str:
+        """The path of its file, for what only a name tells; no proof of anything.  Empty: standard input."""
+
+    @property
     def size(self) -> int:
         """Bytes, as far as is known."""
 
@@ -33,7 +37,9 @@ class Salvaged(NamedTuple):
     data: bytes
     """As pstorefs would show it, ECC notice included."""
     mtime_ns: int = 0
-    """The crash's time, nanoseconds since 1970; 0 if the source has none."""
+    """The crash's time, nanoseconds since 1970; 0 if the source has none, and never when its file was written."""
+    packed: bytes | None = None
+    """As a kernel without the algorithm shows it, as ``NAME.enc.z``: if the archive has that, it has this record."""
     notes: tuple[str, ...] = ()
     """What somebody should know of it."""
     damage: tuple[str, ...] = ()
@@ -51,13 +57,11 @@ class Remark(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """One format."""
+    """One format: ``READER`` of the module that :data:`pstored.readers.KINDS` names."""
 
-    kind: str
-    """One word, for ``--as``."""
-    about: str
-    """What it is, for ``--help``: a few words."""
     recognize: Callable[[Source], bool]
-    """Whether a source is of this format, judged by its bytes alone; looks at little of it."""
+    """Whether a source is of this format, judged by its bytes, never by its name alone; looks at little of it."""
     read: Callable[[Source, Options], Iterator[Salvaged | Remark]]
     """All that can be had of it, record by record; damage is told, never raised."""
+    together: bool = False
+    """The files of this format in one directory are of one machine and one store: EFI variables, a crash's files."""
