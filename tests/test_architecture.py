@@ -42,10 +42,12 @@ FLOORS: list[set[str]] = [
         "parse.end",
         "readers",
         "readers.memory",
+        "readers.mtdoops",
     },
     {"parse.decompress", "parse.ftrace"},
     {
         "parse.record",
+        "readers.nvram",
         "oops.model",
         "oops.rule",
         "oops.names",

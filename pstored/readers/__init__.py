@@ -23,7 +23,10 @@ class Kind(NamedTuple):
     """What it is, in a few words."""
 
 
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, Kind] = {
+    "mtdoops": Kind("mtdoops", "a flash partition with dumps of mtdoops"),
+    "nvram": Kind("nvram", "the NVRAM of a PowerPC machine"),
+}
 """By the word for ``--as``, in the order in which a source is tried: what is known by a magic number comes first."""
 
 
