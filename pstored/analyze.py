@@ -184,7 +184,9 @@ class _Analyzer:
         return self._bundles[harvest_id]
 
     def _records(self, harvest_id: str) -> list[Record]:
-        receipts = {r.name: r for r in self._bundle(harvest_id).receipts}
+        bundle = self._bundle(harvest_id)
+        receipts = {r.name: r for r in bundle.receipts}
+        said = {r["name"]: r for r in bundle.facts["records"]}
         found = []
         for member, data in self.archive.read_records(harvest_id):
             receipt = receipts.get(member.name)
@@ -198,6 +200,8 @@ class _Analyzer:
                     harvest_id=harvest_id,
                     sha256=receipt.sha256,
                     error=receipt.error,
+                    notes=_sentences(said[member.name].get("notes")),
+                    damage=_sentences(said[member.name].get("damage")),
                 )
             )
         self._whole.add(harvest_id)
@@ -427,6 +431,10 @@ def _tells_more(whole: Incident, before: Incident) -> bool:
 def _events(incident: Incident) -> set[EventKey]:
     lines = Log(merge(incident.dumps)).lines
     return set(event_keys(lines, find_events(lines)))
+
+
+def _sentences(value: object) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
 
 
 def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:

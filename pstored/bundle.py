@@ -67,7 +67,11 @@ def write_bundle(
 
 
 def describe(
-    facts: Facts, *, store: Mapping[str, object], unreadable: Iterable[Mapping[str, str]] = ()
+    facts: Facts,
+    *,
+    store: Mapping[str, object],
+    unreadable: Iterable[Mapping[str, str]] = (),
+    said: Mapping[str, Mapping[str, object]] = {},
 ) -> Callable[[str, list[Receipt]], dict[str, object]]:
     """What harvest.json says of a bundle, for :func:`write_bundle`.
 
@@ -75,6 +79,7 @@ def describe(
         facts: the collecting system.
         store: where the records are from: path, backend, parameters.
         unreadable: names, and why.
+        said: record name to what else is known of it: notes, damage.
     """
 
     def document(harvest_id: str, receipts: list[Receipt]) -> dict[str, object]:
@@ -91,7 +96,7 @@ def describe(
             "oops_count": facts.oops_count,
             "tainted": facts.tainted,
             "store": dict(store),
-            "records": [r._asdict() for r in receipts],
+            "records": [{**r._asdict(), **said.get(r.name, {})} for r in receipts],
             "unreadable": list(unreadable),
         }
 

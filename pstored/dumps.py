@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pstored.logs import Log, edge_times
-from pstored.parse.filename import KMSG
+from pstored.parse.filename import BESIDE, KMSG
 from pstored.parse.header import SHUTDOWN_REASONS
 from pstored.parse.record import Record
 
@@ -56,7 +56,7 @@ class Dump:
     @property
     def is_complete(self) -> bool:
         """Nothing missing, nothing broken, as far as can be known."""
-        return not self.missing and not self.damage and (self.reason is not None or self.is_live)
+        return not self.missing and not self.damage and (self.reason is not None or self.backend in BESIDE)
 
     @property
     def is_live(self) -> bool:
@@ -94,9 +94,9 @@ class Dump:
     @property
     def title(self) -> str:
         """``Panic#2``."""
-        if self.is_live:
-            return "the running kernel's log"
-        return "a dump without header" if self.reason is None else f"{self.reason}#{self.count}"
+        if self.reason is None:
+            return BESIDE.get(self.backend or "", "a dump without header")
+        return f"{self.reason}#{self.count}"
 
     @property
     def time_ns(self) -> int | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pstored.dumps import Dump, assemble
 from pstored.logs import EARLIEST_S, Log, build_time_s, ends_orderly
 from pstored.parse.end import BootEnd
+from pstored.parse.filename import BESIDE
 from pstored.parse.record import Record
 
 CLOCK_SLACK_NS = 5_000_000_000
@@ -164,13 +165,20 @@ def _place(item: _Item, clusters: list[_Cluster], started_ns: int | None) -> Non
             continue
         if why:
             likely = cluster, why
-        elif item.zone is not None and not (started_ns and cluster.newest_dump_ns() > started_ns + CLOCK_SLACK_NS):
+        elif item.zone is not None and _may_be_newest(item.zone, cluster, started_ns):
             likely = cluster, f"{item.what}: nothing in it ties it to the rest; {_why_newest(item.zone)}"
     if likely is not None:
         likely[0].join(item, guess=likely[1])
         return
     clusters.append(_Cluster())
     clusters[-1].join(item)
+
+
+def _may_be_newest(zone: Record, cluster: _Cluster, started_ns: int | None) -> bool:
+    """Whether a zone that nothing ties to a boot may be put with this one for want of a better place."""
+    if zone.backend in BESIDE:
+        return False
+    return not started_ns or cluster.newest_dump_ns() <= started_ns + CLOCK_SLACK_NS
 
 
 def _candidates(item: _Item, clusters: list[_Cluster]) -> list[_Cluster]:
@@ -228,9 +236,10 @@ def _compare(a: _Item, b: _Item) -> tuple[bool | None, str]:
 def _ended_before(console: _Item, other: _Item) -> bool:
     """Whether a console ends earlier in its boot than a dump was made, or with an orderly shutdown before a panic.
 
-    What an oops or a panic prints always reaches the console, whatever its level.
+    What an oops or a panic prints always reaches the console, whatever its level; but whoever reads a serial line may
+    have stopped before.
     """
-    if console.zone is None or console.log is None or other.dump is None:
+    if console.zone is None or console.log is None or other.dump is None or console.zone.backend in BESIDE:
         return False
     if other.dump.reason == "Panic" and ends_orderly(console.log):
         return True

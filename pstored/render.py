@@ -10,7 +10,7 @@ from typing import Any
 from pstored.excerpt import excerpt
 from pstored.oops import KINDS
 from pstored.oops.meaning import LOOK, describe_task
-from pstored.parse.filename import KMSG
+from pstored.parse.filename import BESIDE, KMSG
 from pstored.terminal import Style, some, visible
 
 MOST_OTHERS = 3
@@ -135,7 +135,7 @@ _ENDS = {
 
 
 def _dump(dump: dict[str, Any]) -> str:
-    if dump.get("backend") == KMSG:
+    if dump.get("backend") in BESIDE:
         return f"{_dump_name(dump)} ({dump['lines']} lines): {visible(dump['title'] or '')}"
     name = _dump_name(dump)
     parts = len(dump["parts"])
@@ -149,7 +149,9 @@ def _dump(dump: dict[str, Any]) -> str:
 def _dump_name(dump: dict[str, Any]) -> str:
     if dump.get("backend") == KMSG:
         return "the log while it ran"
-    return "dump without header" if dump["reason"] is None else f"{dump['reason']}#{dump['count']}"
+    if dump["reason"] is None:
+        return visible(BESIDE.get(dump.get("backend") or "", "dump without header"))
+    return f"{dump['reason']}#{dump['count']}"
 
 
 def _records(crash: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ class CollectedReport(_Model):
     """The collection."""
 
     boot_id: str | None = Field(description="the boot that collected")
-    imported_from: str | None = Field(description="where another program had put the records; null: from the store")
+    imported_from: str | None = Field(description="the file or directory they were imported from; null: from the store")
     time: str | None = Field(description="UTC, ISO 8601, by the collecting boot's clock")
     harvest_id: str = Field(description="the harvest that brought the first of this crash")
     harvests: list[str] = Field(description="all harvests with records of this crash")
@@ -198,7 +198,7 @@ def build(
         why = "there is no /etc/machine-id" if source is None else f"{source} does not say"
         notes.append(f"machine_id: {why}")
     if source is not None:
-        notes.append(f"collected.boot_id: imported from {source}, which does not say in which boot it was put there")
+        notes.append(f"collected.boot_id: imported from {source}, which does not say which boot left it there")
     elif harvests[0].get("boot_id") is None:
         notes.append("collected.boot_id: the collecting system did not say (/proc/sys/kernel/random/boot_id)")
     if event.function is None and end is None:
@@ -284,7 +284,7 @@ def _imported_from(harvest: dict[str, Any]) -> str | None:
 
 def _record(record: Record, erased: dict[str, Any] | None, source: str | None) -> RecordReport:
     if erased is None and source is not None:
-        erased = {"outcome": "imported", "why": f"from {source}: another program had taken it from the store"}
+        erased = {"outcome": "imported", "why": f"from {source}"}
     return RecordReport(
         name=record.name,
         type=record.type,

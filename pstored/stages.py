@@ -20,7 +20,8 @@ from pstored.erase import Outcome
 from pstored.errors import ArchiveError, PstoredError, StoreError
 from pstored.harvest import NOTHING, Pass, harvest
 from pstored.host import Host
-from pstored.imports import Import, import_systemd_pstore
+from pstored.imports import import_systemd_pstore
+from pstored.intake import Import
 from pstored.journal.bootjournal import BootJournal
 from pstored.quota import prune
 from pstored.stamp import UNSTAMPED, Stamp, stamp

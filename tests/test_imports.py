@@ -18,8 +18,10 @@ from pstored.config import Archive, Config
 from pstored.errors import ArchiveError, StoreError
 from pstored.harvest import NOTHING
 from pstored.host import Host
-from pstored.imports import MAX_BUNDLES, MAX_DEPTH, MAX_RECORD, Import, import_systemd_pstore, split_text
+from pstored.imports import MAX_RECORD, import_systemd_pstore, split_text
+from pstored.intake import MAX_BUNDLES, Import
 from pstored.stages import Collected
+from pstored.tree import MAX_DEPTH
 from tests.conftest import MakeRoot, Pstored, Root, can_mount, forked, require
 from tests.fuse_pstore import FuseFile, fuse_store
 from tests.test_analyze import collect, live_through
@@ -146,7 +148,7 @@ def test_the_command_alone(root: MakeRoot, pstored: Pstored) -> None:
     assert (first.status, len(made.crashes())) == (0, 1)
     assert "4 new records imported" in first.stdout
     second = pstored("import", "--json", root=made)
-    assert (second.status, second.json["import"]["known"], second.json["crashes"]) == (0, 4, [])
+    assert (second.status, second.json["imports"][0]["known"], second.json["crashes"]) == (0, 4, [])
     assert pstored("verify", root=made).status == 0
 
 
@@ -321,7 +323,7 @@ def test_what_the_limits_removed_does_not_come_back(root: MakeRoot, pstored: Pst
     assert len(made.harvests()) == 1
     assert made.load("imported.json")["records"] != []
     done = pstored("import", str(taken(made)), "--json", root=made)  # who asks for it gets it
-    assert done.json["import"]["archived"] == ["dmesg-erst-7711216860565340161"]
+    assert done.json["imports"][0]["archived"] == ["dmesg-erst-7711216860565340161"]
     (taken(made) / "dmesg-erst-7711216860565340161").unlink()
     leave(made, "dmesg-erst-7711216860565340999", PANIC % "last")
     assert pstored("collect", root=made).status == 0
@@ -564,7 +566,7 @@ def test_nothing_there_is_nothing_to_do(root: MakeRoot, pstored: Pstored) -> Non
 
 @pytest.mark.parametrize(
     ("make", "why", "status"),
-    [(lambda _: None, "there is no", 1), (lambda path: path.write_text(""), "Not a directory", 1)],
+    [(lambda _: None, "there is no", 1), (lambda path: path.write_text(""), "nothing in it that pstored", 1)],
 )
 def test_a_directory_that_is_none(
     make: Callable[[Path], object], why: str, status: int, root: MakeRoot, pstored: Pstored
@@ -628,6 +630,6 @@ def test_the_kdump_kernel_imports_nothing(root: MakeRoot) -> None:
 
 def test_what_an_import_has_left_is_due() -> None:
     """The daemon's status says so, and not that nothing is."""
-    left = Import("/var/lib/systemd/pstore", (), (), 0, (), ("a: cannot be listed",))
+    left = Import("/var/lib/systemd/pstore", "systemd-pstore", (), (), 0, (), ("a: cannot be listed",))
     assert Collected(NOTHING, left, None).due() == ["the import"]
     assert Collected(NOTHING, left._replace(problems=()), None).due() == []

@@ -340,3 +340,33 @@ def test_a_console_with_an_orderly_end_is_of_no_boot_that_panicked() -> None:
     assert len(find([dump, decode_record("console-ramoops-0", text, mtime_ns=0)])) == 2
     text = b"pstored: boot " + OTHER.encode() + b"\nKernel panic - not syncing: gone\n"
     assert len(find([dump, decode_record("console-ramoops-0", text, mtime_ns=0)])) == 1
+
+
+# -- logs from beside pstore
+
+
+def test_a_serial_log_is_of_no_boot_for_want_of_a_better_place() -> None:
+    """It may be of any boot of any machine; ramoops' own console is of the last."""
+    panic = dmesg("dmesg-ramoops-0", b"Panic#1 Part1", lines(10))
+    quiet = b"a line without a time\n"
+    for backend, incidents in (("ramoops", 1), ("serial", 2), ("netconsole", 2)):
+        console = decode_record(f"console-{backend}-0", quiet, mtime_ns=0)
+        assert len(find([panic, console])) == incidents
+
+
+@pytest.mark.parametrize("name", ["console-serial-0", "console-netconsole-0", "dmesg-kdump-0", "dmesg-mtdoops-0"])
+def test_a_log_from_beside_pstore_is_joined_by_its_lines(name: str) -> None:
+    """Equal lines at equal times are proof, also where it was read no further than that."""
+    panic = dmesg("dmesg-ramoops-0", b"Panic#1 Part1", lines(10, 80))
+    other = decode_record(name, lines(10, 20, console=True), mtime_ns=0)
+    (incident,) = find([panic, other])
+    assert len(incident.evidence) == 1
+    assert not incident.loose
+    assert all(d.is_complete for d in incident.dumps)
+    assert "a dump without header" not in [d.title for d in incident.dumps]
+
+
+def test_two_boots_of_one_serial_line_stay_apart() -> None:
+    """Nothing ties one to the other."""
+    boots = [decode_record(f"console-serial-{n}", lines(10 * n, 20, boot=n, console=True), mtime_ns=0) for n in (1, 2)]
+    assert len(find(boots)) == 2

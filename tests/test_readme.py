@@ -13,7 +13,8 @@ from fake_pstore.capture import STAMP_PREFIX, load, populate_root
 from pstored.cli import EPILOG, _parser
 from pstored.config import Config
 from pstored.harvest import Pass
-from pstored.oops import KINDS
+from pstored.oops import KINDS as REPORTS
+from pstored.readers import KINDS
 from pstored.sinks.journal import MESSAGE_ID, RESET_MESSAGE_ID, fields
 
 REPOSITORY = Path(__file__).parents[1]
@@ -47,6 +48,11 @@ def test_every_command_has_help_and_stands_in_the_readme(command: str) -> None:
     assert done.returncode == 0
     assert "--root" in done.stdout
     assert f"`pstored {command}`" in [row[0] for row in table("command", "what")]
+
+
+def test_kinds_of_what_can_be_imported_are_those_of_help() -> None:
+    """The table and ``pstored import --help`` say the same."""
+    assert {row[0].strip("`"): row[1] for row in table("kind", "what")} == {k: v.about for k, v in KINDS.items()}
 
 
 def test_no_command_in_the_readme_is_made_up() -> None:
@@ -139,4 +145,4 @@ def test_a_pass_over_nothing_is_status_0() -> None:
 
 def test_every_kind_is_explained_as_the_program_explains_it() -> None:
     """The table of kinds is the program's own."""
-    assert {row[0].strip("`"): row[1] for row in table("kind", "what the kernel noticed")} == KINDS
+    assert {row[0].strip("`"): row[1] for row in table("kind", "what the kernel noticed")} == REPORTS

@@ -23,6 +23,8 @@ from pstored.boots.ledger import Boot
 from pstored.dumps import Dump
 from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, Log, build_time_s
+from pstored.parse.filename import BESIDE
+from pstored.parse.record import Record
 
 START_SLACK_S = 5.0
 """How far the beginning of a boot, worked out twice from clock and uptime, may differ: whole seconds in EFI ids."""
@@ -299,8 +301,12 @@ def _lacks_stamp(boot: Boot, log: Log) -> bool:
     return first < uptime - slack and uptime + slack < last
 
 
+def _is_of_previous_boot(zone: Record) -> bool:
+    return zone.type in LIVE_ZONES_OF_PREVIOUS_BOOT and zone.backend not in BESIDE
+
+
 def _by_elimination(question: Question, reasons: list[str]) -> Attribution | None:
-    zones = [z for z in question.incident.zones + question.incident.loose if z.type in LIVE_ZONES_OF_PREVIOUS_BOOT]
+    zones = [z for z in question.incident.zones + question.incident.loose if _is_of_previous_boot(z)]
     if not zones:
         reasons.append("no console or pmsg zone, which only the boot before the collecting one can have left")
         return None

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pstored import __version__, steps
+from pstored.cli.arguments import byte_count, count, parameter
 from pstored.errors import PstoredError, report
+from pstored.readers import KINDS
 
 EPILOG = """\
 exit status:
@@ -50,11 +52,35 @@ def run(arguments: Sequence[str]) -> int:
     return status
 
 
-def _count(text: str) -> int:
-    """A number of things, from 1 on."""
-    if not text.isascii() or not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
-    return int(text)
+def _add_import(command: argparse.ArgumentParser) -> None:
+    width = max(map(len, KINDS)) + 2
+    kinds = "".join(f"  {name.ljust(width)}{kind.about}\n" for name, kind in KINDS.items())
+    command.epilog = f"kinds, told by what is in a file:\n{kinds}"
+    command.set_defaults(function="import_")
+    command.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="a file, raw or packed by gzip, xz or bzip2, a device, a directory, or - for standard input "
+        "(default: what systemd-pstore took, in /var/lib/systemd/pstore)",
+    )
+    command.add_argument("--list", action="store_true", help="say what each would give, and write nothing")
+    command.add_argument("--as", dest="kind", choices=KINDS, metavar="KIND", help="it is of this kind (below)")
+    command.add_argument(
+        "--deleted", action="store_true", help="records, too, that the kernel had erased, if they are still there"
+    )
+    command.add_argument(
+        "--parameter",
+        action="append",
+        type=parameter,
+        default=[],
+        metavar="NAME=VALUE",
+        help="by the kernel's name, where it cannot be found out: ramoops.record_size=0x20000",
+    )
+    command.add_argument(
+        "--offset", type=byte_count, default=0, metavar="BYTES", help="begin there in each file (0x1000, 4K)"
+    )
+    command.add_argument("--size", type=byte_count, metavar="BYTES", help="read so much from there on")
 
 
 def _set_up_logging() -> None:
@@ -113,11 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add("harvest", "collect", "take what is in the store into the archive, durably, then clear the store of it")
     analyze = add("analyze", "collect", "find the crashes in what was harvested")
     analyze.add_argument("--all", action="store_true", help="do all harvests anew, e.g. with new extras")
-    imports = add("import", "collect", "take what systemd-pstore took from the store into the archive, and analyze it")
-    imports.add_argument(
-        "path", nargs="?", metavar="DIR", help="a directory as it leaves it (default: /var/lib/systemd/pstore)"
-    )
-    imports.set_defaults(function="import_")
+    _add_import(add("import", "imports", "take what lies elsewhere than in the store into the archive, and analyze it"))
     add("deliver", "collect", "give crashes to the sinks that do not have them yet")
     stamp = add(
         "stamp", "collect", "write the running boot's id into its kernel log, so that a crash can be told to be its"
@@ -141,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     symbols.add_argument("--system-map", metavar="FILE", help="its System.map: addresses get names")
     boots = add("boots", "boots", "the history of boots: when each began, how long it lived, how it ended, its crash")
-    boots.add_argument("-n", "--lines", type=_count, default=0, metavar="N", help="the newest N boots only")
+    boots.add_argument("-n", "--lines", type=count, default=0, metavar="N", help="the newest N boots only")
     for command in (listing, show, boots, decode):
         command.add_argument("--no-pager", action="store_true", help="do not page on a terminal")
     export = add("export", "archive", "one tar with everything about a crash, or its log for a journal", json=False)

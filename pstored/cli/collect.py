@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``collect`` and its stages: ``harvest``, ``import``, ``analyze``, ``deliver``; and ``stamp``.
+"""``collect`` and its stages: ``harvest``, ``analyze``, ``deliver``; and ``stamp``.
 
 What is slow to import is imported by the command that needs it: ``harvest`` runs early at boot.
 """
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pstored.analyze import Found
 
 
-def _open(options: Namespace) -> Context:
+def open_context(options: Namespace) -> Context:
+    """What a command works on, that writes to the archive."""
     context = Context(options)
     for problem in context.problems:
         warn(problem)
@@ -29,7 +30,7 @@ def collect(options: Namespace) -> int:
     """All stages once; whoever asked for it gets a line on how things stand then."""
     from pstored.stages import collect as do_collect
 
-    context = _open(options)
+    context = open_context(options)
     try:
         done = do_collect(context.host, context.config, context.archive, kernel_log=options.kernel_log)
     except PstoredError as e:
@@ -87,7 +88,7 @@ def _tell(context: Context, status_fd: int | None, due: list[str], *, retry: boo
 
 def harvest(options: Namespace) -> int:
     """The first stage alone: what runs early at boot."""
-    context = _open(options)
+    context = open_context(options)
     do_stamp(context.host, context.config.boots.stamp_prefix)  # before anything that may fail, or take long
     done = do_harvest(context.host, context.config)
     if options.json:
@@ -97,31 +98,9 @@ def harvest(options: Namespace) -> int:
     return done.exit_status()
 
 
-def import_(options: Namespace) -> int:
-    """What another program took from the store, into the archive; then the second stage."""
-    from pstored.imports import import_systemd_pstore
-    from pstored.stages import with_room
-
-    context = _open(options)
-    imported = with_room(
-        context.archive, context.config, lambda: import_systemd_pstore(context.host, context.config, options.path)
-    )
-    found, crashes = _find(context)
-    if options.json:
-        facts = {"import": output.import_facts(imported), "crashes": crashes, "notes": list(found.notes)}
-        output.print_json(facts)
-    else:
-        if imported is None:
-            print("nothing to import")
-        else:
-            output.print_import(imported)
-        output.print_found(found, crashes)
-    return int(bool(found.failures or (imported and imported.problems)))
-
-
 def analyze(options: Namespace) -> int:
     """The second stage alone."""
-    found, crashes = _find(_open(options), again=options.all)
+    found, crashes = find_crashes(open_context(options), again=options.all)
     if options.json:
         output.print_json({"crashes": crashes, "notes": list(found.notes), "failures": list(found.failures)})
     else:
@@ -129,7 +108,8 @@ def analyze(options: Namespace) -> int:
     return int(bool(found.failures))
 
 
-def _find(context: Context, *, again: bool = False) -> "tuple[Found, list[dict[str, Any]]]":
+def find_crashes(context: Context, *, again: bool = False) -> "tuple[Found, list[dict[str, Any]]]":
+    """The second stage; gives what it found, and crash.json of what is new."""
     from pstored.stages import find
 
     with context.archive.lock():
@@ -144,7 +124,7 @@ def deliver(options: Namespace) -> int:
     """The third stage alone."""
     from pstored.deliver import deliver as do_deliver
 
-    context = _open(options)
+    context = open_context(options)
     with context.archive.lock():
         delivery = do_deliver(context.host, context.archive, context.config)
     if options.json:
@@ -158,7 +138,7 @@ def stamp(options: Namespace) -> int:
     """Mark the running boot, in its log and in the ledger."""
     from pstored.boots.ledger import look, note_boot
 
-    context = _open(options)
+    context = open_context(options)
     if options.end:
         return _close(context)
     stamped = do_stamp(context.host, context.config.boots.stamp_prefix)

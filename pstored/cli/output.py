@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pstored.archive import utc
 from pstored.cli.context import warn
 from pstored.erase import Outcome
 from pstored.harvest import Pass
@@ -13,7 +14,7 @@ from pstored.terminal import some, visible
 if TYPE_CHECKING:
     from pstored.analyze import Found
     from pstored.deliver import Delivery
-    from pstored.imports import Import
+    from pstored.intake import Import
     from pstored.kernellog import Look
 
 
@@ -33,11 +34,15 @@ def pass_facts(done: Pass) -> dict[str, Any]:
     }
 
 
-def import_facts(imported: "Import | None") -> dict[str, Any] | None:
-    """An import; null if there was nothing."""
+def import_facts(imported: "Import | None", *, listed: bool = False) -> dict[str, Any] | None:
+    """An import; null if there was nothing.  With what *listed* it, if nothing else was to be done."""
     if imported is None:
         return None
-    return imported._asdict() | {"archived": [r.name for r in imported.archived]}
+    facts = imported._asdict() | {"archived": [r.name for r in imported.archived]}
+    del facts["listed"]
+    if listed:
+        facts["records"] = [r._asdict() | {"fate": r.fate.value} for r in imported.listed]
+    return facts
 
 
 def delivery_facts(delivery: "Delivery") -> dict[str, Any]:
@@ -92,11 +97,37 @@ def print_import(imported: "Import") -> None:
     """An import."""
     new = len(imported.archived)
     what = f"{new} new record{'s' * (new != 1)} imported" if new else "nothing new"
-    print(f"{visible(imported.path)}: {what}" + (f", {imported.known} archived before" if imported.known else ""))
+    print(f"{_source(imported)}: {what}" + (f", {imported.known} archived before" if imported.known else ""))
     for note in imported.notes:
         print(note)
     for problem in imported.problems:
         warn(problem)
+
+
+def print_listed(imported: "Import") -> None:
+    """What an import would bring."""
+    count = len(imported.listed)
+    print(f"{_source(imported)}: {count} record{'s' * (count != 1)}")
+    for record in imported.listed:
+        seconds = record.mtime_ns // 1_000_000_000
+        when = utc(seconds) if 0 < seconds < _TIME_MAX else ""
+        print(f"  {visible(record.name).ljust(30)} {record.size:9} bytes  {when.ljust(20)}  {record.fate.value}")
+        for text in (*record.damage, *record.notes):
+            print(f"    {visible(text)}")
+    for note in imported.notes:
+        print(note)
+    for problem in imported.problems:
+        warn(problem)
+
+
+_TIME_MAX = 253_402_300_800
+"""10000-01-01: what comes later is damage."""
+
+
+def _source(imported: "Import") -> str:
+    """Where from, and of what kind: that of systemd-pstore's own directory goes without saying."""
+    kind = f" ({imported.kind})" if imported.kind not in (None, "systemd-pstore") else ""
+    return visible(imported.path) + kind
 
 
 def print_found(found: "Found", crashes: "Sequence[dict[str, Any]]") -> None:

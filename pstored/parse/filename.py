@@ -28,6 +28,18 @@ TYPES = frozenset(
 KMSG = "kmsg"
 """No backend of the kernel's: the log of the running kernel, which pstored archives as a record after an oops."""
 
+BESIDE = {
+    KMSG: "the running kernel's log",
+    "kdump": "the log in the memory dump",
+    "mtdoops": "the log in mtdoops",
+    "serial": "the serial console",
+    "netconsole": "what netconsole sent",
+}
+"""Backends that are none of pstore's, which pstored names itself, and what a log of theirs is called.
+
+Their ``dmesg`` records have no header, and never had one.  Their ``console`` is that of any boot, and may end anywhere.
+"""
+
 
 class RecordName(NamedTuple):
     """What a file name in pstorefs says."""

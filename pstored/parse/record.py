@@ -2,13 +2,14 @@
 """One record, decoded: name, ECC notice, compression, header, text."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pstored.errors import DamagedError
 from pstored.parse.decompress import UnpackError, unpack
 from pstored.parse.ecc import EccNotice, split_ecc_notice
 from pstored.parse.end import BootEnd, parse_end
-from pstored.parse.filename import KMSG, RecordName, erst_boot_key, split_efi_id, split_record_name
+from pstored.parse.filename import BESIDE, RecordName, erst_boot_key, split_efi_id, split_record_name
 from pstored.parse.ftrace import parse_ftrace_text
 from pstored.parse.header import DumpHeader, split_dump_header
 from pstored.parse.mce import parse_mce
@@ -67,7 +68,15 @@ class _Draft:
 
 
 def decode_record(
-    name: str, data: bytes, *, mtime_ns: int, harvest_id: str = "", sha256: str = "", error: str | None = None
+    name: str,
+    data: bytes,
+    *,
+    mtime_ns: int,
+    harvest_id: str = "",
+    sha256: str = "",
+    error: str | None = None,
+    notes: Iterable[str] = (),
+    damage: Iterable[str] = (),
 ) -> Record:
     """Decode one record; never raises: what is wrong with it is in the result.
 
@@ -78,10 +87,14 @@ def decode_record(
         harvest_id: where it is archived.
         sha256: its digest.
         error: why reading it ended early, if it did.
+        notes: what whoever found it said of it.
+        damage: likewise, what of it is lost.
     """
     record_name = split_record_name(name)
     content, ecc = split_ecc_notice(data)
     draft = _Draft(type="unknown" if record_name is None else record_name.type, content=content)
+    draft.notes += notes
+    draft.damage += damage
     if error is not None:
         draft.damage.append(f"not all of the record could be read: {error}")
     if ecc is not None and ecc.unrecoverable_blocks:
@@ -90,8 +103,8 @@ def decode_record(
         draft.notes.append(f"{name!r} is not the name of a record; archived as it is")
     if not data:
         draft.damage.append("the record is empty")
-    if record_name is not None and record_name.backend == KMSG:
-        draft.text = content  # our own: without a header, and a byte that is no ASCII does not make it a packed one
+    if record_name is not None and record_name.type == "dmesg" and record_name.backend in BESIDE:
+        draft.text = content  # without a header, and a byte that is no ASCII does not make it a packed one
     elif record_name is not None and record_name.compressed:
         _unpack(draft)
     _classify(draft)

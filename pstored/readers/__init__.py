@@ -17,20 +17,25 @@ if TYPE_CHECKING:
 class Kind(NamedTuple):
     """One format."""
 
-    module: str
-    """Below this package; its ``READER`` reads the format."""
+    module: str | None
+    """Below this package; its ``READER`` reads the format.  None: a directory, known by its files' names."""
     about: str
     """What it is, in a few words."""
 
 
 KINDS: dict[str, Kind] = {
+    "systemd-pstore": Kind(
+        None, "records as files: a directory as systemd-pstore leaves it, or a copy of /sys/fs/pstore"
+    ),
+    "erst": Kind("erst", "the file that QEMU's acpi-erst keeps its records in"),
+    "cper": Kind("cper", "CPER records, as they are read from /dev/erst_dbg"),
     "mtdoops": Kind("mtdoops", "a flash partition with dumps of mtdoops"),
     "nvram": Kind("nvram", "the NVRAM of a PowerPC machine"),
 }
-"""By the word for ``--as``, in the order in which a source is tried: what is known by a magic number comes first."""
+"""By the word for ``--as``, in the order in which a file is tried: what is known by a magic number comes first."""
 
 
 def load(kind: str) -> "Reader":
-    """Import the reader of a kind."""
+    """Import the reader of a kind of file."""
     reader: Reader = import_module(f"{__name__}.{KINDS[kind].module}").READER
     return reader

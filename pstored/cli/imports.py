@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``import``: what lies elsewhere than in the store, into the archive; then the second stage."""
+
+from argparse import Namespace
+
+from pstored.cli import output
+from pstored.cli.collect import find_crashes, open_context
+from pstored.cli.context import Context
+from pstored.errors import ArchiveError, PstoredError, report
+from pstored.intake import Import
+from pstored.readers.model import Options
+
+
+def import_(options: Namespace) -> int:
+    """Each path in turn; one that cannot be read does not keep the others out."""
+    context = open_context(options)
+    done: list[Import] = []
+    failures: list[PstoredError] = []
+    for path in options.paths or [None]:
+        try:
+            done += _import(context, options, path)
+        except ArchiveError:
+            raise
+        except PstoredError as e:
+            failures.append(e)
+    if options.list:
+        crashes, complete = None, True
+        found = None
+    else:
+        found, crashes = find_crashes(context)
+        complete = all(crash["complete"] for crash in crashes)
+    if options.json:
+        facts: dict[str, object] = {"imports": [output.import_facts(i, listed=options.list) for i in done]}
+        if found is not None:
+            facts |= {"crashes": crashes, "notes": list(found.notes)}
+        output.print_json(facts)
+    else:
+        for imported in done:
+            output.print_listed(imported) if options.list else output.print_import(imported)
+        if not done and not failures:
+            print("nothing to import")
+        if found is not None and crashes is not None:
+            output.print_found(found, crashes)
+    statuses = [report(failure) for failure in failures]
+    failed = any(i.problems for i in done) or not complete or (found is not None and found.failures)
+    return next(iter(statuses), int(bool(failed)))
+
+
+def _import(context: Context, options: Namespace, path: str | None) -> list[Import]:
+    from pstored.imports import import_systemd_pstore
+    from pstored.salvage import Wanted, import_path
+    from pstored.stages import with_room
+
+    if path is None:
+        done = with_room(
+            context.archive,
+            context.config,
+            lambda: import_systemd_pstore(context.host, context.config, only_list=options.list),
+        )
+        return [] if done is None else [done]
+    wanted = Wanted(
+        kind=options.kind,
+        options=Options(parameters=dict(options.parameter), erased=options.deleted),
+        offset=options.offset,
+        size=options.size,
+        only_list=options.list,
+    )
+    return with_room(
+        context.archive, context.config, lambda: list(import_path(context.host, context.config, path, wanted))
+    )

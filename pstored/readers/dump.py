@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stored dmesg record as a kernel shows it in pstorefs."""
+
+from typing import NamedTuple
+
+from pstored.errors import DamagedError
+from pstored.parse.decompress import unpack
+
+
+class Shown(NamedTuple):
+    """A file in pstorefs."""
+
+    name: str
+    data: bytes
+    packed: bytes | None
+    """What a kernel without the algorithm shows, as ``NAME.enc.z``; None if that is what is shown."""
+
+
+def as_shown(name: str, stored: bytes, *, compressed: bool, notice: bytes = b"") -> Shown:
+    """What the kernel that has the right algorithm shows; of a record that is damaged, it shows it packed.
+
+    Source: fs/pstore/platform.c, decompress_record(); fs/pstore/inode.c, pstore_mkfile().
+
+    Args:
+        name: without ``.enc.z``.
+        stored: the record without header and ECC notice.
+        compressed: what the backend says of it.
+        notice: the ECC notice.
+    """
+    if not compressed:
+        return Shown(name, stored + notice, None)
+    packed = Shown(f"{name}.enc.z", stored + notice, None)
+    try:
+        unpacked = unpack(stored)
+    except DamagedError:
+        return packed
+    if unpacked.damage or not unpacked.complete:
+        return packed
+    return Shown(name, unpacked.text + notice, packed.data)
