@@ -5,10 +5,11 @@ import re
 from collections import Counter
 from dataclasses import replace
 
-from pstored.dumps import Dump, gap_line
+from pstored.dumps import Dump
 from pstored.incidents import Incident
 from pstored.logs import ends_orderly
 from pstored.oops import Event, EventKey, Severity, event_keys
+from pstored.parse.kmsg import gap_line
 from pstored.terminal import some
 
 

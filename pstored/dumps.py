@@ -14,6 +14,7 @@ from functools import cached_property
 from pstored.logs import Log, edge_times
 from pstored.parse.filename import BESIDE, KMSG
 from pstored.parse.header import SHUTDOWN_REASONS
+from pstored.parse.kmsg import gap_line
 from pstored.parse.record import Record
 
 PART_GAP_NS = 10_000_000_000
@@ -110,11 +111,6 @@ OUT_OF_ORDER_NS = 1_000_000_000
 """Lines of several CPUs are not sorted by time."""
 RUNS_ASKED = 32
 """So many of the newest dumps are asked whether a part continues them."""
-
-
-def gap_line(what: str) -> bytes:
-    """A line of ours within a kernel's text."""
-    return f"--- pstored: {what} ---\n".encode()
 
 
 def _span(first: int, last: int) -> str:

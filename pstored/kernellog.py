@@ -22,14 +22,13 @@ from pstored import durable
 from pstored.archive import Archive, Harvest
 from pstored.bundle import describe, live_boot, read_back, write_bundle
 from pstored.config import Config
-from pstored.dumps import gap_line
 from pstored.errors import ArchiveError
 from pstored.host import Host
 from pstored.logs import Log
 from pstored.oops import EventKey, event_keys, find_events, is_finished
 from pstored.parse.devkmsg import format_message, parse_devkmsg
 from pstored.parse.filename import KMSG
-from pstored.parse.kmsg import KmsgLine, parse_kmsg
+from pstored.parse.kmsg import KmsgLine, gap_line, parse_kmsg
 from pstored.store import MemoryStore
 
 DEVICE = "/dev/kmsg"

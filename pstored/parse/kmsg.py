@@ -33,6 +33,11 @@ class KmsgLine(NamedTuple):
     """Where the line begins in the text it was read from."""
 
 
+def gap_line(what: str) -> bytes:
+    """A line of ours within a kernel's text, where something of it is missing."""
+    return f"--- pstored: {what} ---\n".encode()
+
+
 def parse_kmsg(text: bytes) -> Iterator[KmsgLine]:
     """Give the lines of a log in order; every byte of it is in one of them, but for the newlines."""
     at = 0

@@ -31,8 +31,12 @@ KINDS: dict[str, Kind] = {
     "cper": Kind("cper", "CPER records, as they are read from /dev/erst_dbg"),
     "mtdoops": Kind("mtdoops", "a flash partition with dumps of mtdoops"),
     "nvram": Kind("nvram", "the NVRAM of a PowerPC machine"),
+    "bugreport": Kind("bugreport", "an Android bug report, zipped or not"),
+    "last-kmsg": Kind("lastkmsg", "/proc/last_kmsg"),
+    "serial": Kind("serial", "a text log of a console: a serial line's, kern.log"),
 }
-"""By the word for ``--as``, in the order in which a file is tried: what is known by a magic number comes first."""
+"""By the word for ``--as``, in the order in which a file is tried: what is known by a magic number comes first, what
+may be any text last."""
 
 
 def load(kind: str) -> "Reader":
