@@ -51,12 +51,13 @@ def parse_devkmsg(data: bytes) -> Iterator[Message]:
             sequence=int(found[2]),
             time_us=int(found[3]),
             caller=None if caller is None else caller[1],
-            text=_ESCAPED.sub(_unescape, text) if b"\\" in text else text,
+            text=unescape(text),
         )
 
 
-def _unescape(found: re.Match[bytes]) -> bytes:
-    return bytes((int(found[1], 16),))
+def unescape(text: bytes) -> bytes:
+    r"""Undo ``\x0a`` for a newline, ``\x5c`` for a backslash, and so on."""
+    return _ESCAPED.sub(lambda found: bytes((int(found[1], 16),)), text) if b"\\" in text else text
 
 
 def format_message(message: Message, *, times: bool) -> bytes:

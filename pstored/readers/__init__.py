@@ -33,6 +33,7 @@ KINDS: dict[str, Kind] = {
     "nvram": Kind("nvram", "the NVRAM of a PowerPC machine"),
     "bugreport": Kind("bugreport", "an Android bug report, zipped or not"),
     "last-kmsg": Kind("lastkmsg", "/proc/last_kmsg"),
+    "netconsole": Kind("netcapture", "what netconsole sent: a pcap or pcapng file, JSON lines, extended text"),
     "serial": Kind("serial", "a text log of a console: a serial line's, kern.log"),
 }
 """By the word for ``--as``, in the order in which a file is tried: what is known by a magic number comes first, what

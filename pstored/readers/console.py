@@ -88,8 +88,6 @@ def _clean(data: bytes) -> bytes:
 class Boot(NamedTuple):
     """The text of one boot."""
 
-    number: int
-    """From 1, in the order of the log."""
     text: bytes
     """As the log has it, stamps of loggers included; where something is left out, a line of ours says so."""
     left_out: int
@@ -101,14 +99,13 @@ class Boot(NamedTuple):
 class Splitter:
     """Takes a console's text piece by piece, and gives each boot once it is over."""
 
-    def __init__(self) -> None:
-        self.number = 0
-        """Of the boots that are over."""
+    def __init__(self, max_kept: int = MAX_KEPT) -> None:
+        self._max_kept = max_kept
         self._held = b""  # from a last line on whose clock goes back: the next one tells whether that is true
         self._begin()
 
     def _begin(self) -> None:
-        self._kept = _Kept()
+        self._kept = _Kept(self._max_kept)
         self._has_banner = self._is_timed = self._is_alive = False
         self._before: list[int] = []  # the last two times
 
@@ -122,16 +119,16 @@ class Splitter:
         yield from self._take_or_split(text, is_last=True)
 
     def end(self) -> Iterator[Boot]:
-        """Give the last boot."""
-        self._take(self._held)
+        """Give the last boot; what is fed then is of another."""
+        held, self._held = self._held, b""
+        self._take(held)
         if self._kept.cost:
             yield self._close()
 
     def _close(self) -> Boot:
-        self.number += 1
         kept = self._kept
         self._begin()
-        return Boot(self.number, kept.text(), kept.left_out, kept.suspect)
+        return Boot(kept.text(), kept.left_out, kept.suspect)
 
     def _take_or_split(self, text: bytes, *, is_last: bool) -> Iterator[Boot]:
         seconds = [int(s) for s in _TIME.findall(text)]
@@ -246,7 +243,8 @@ def _cost(text: bytes) -> int:
 class _Kept:
     """The text of one boot, within limits."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._pieces: list[_Piece] = []
         self.cost = 0
         self.left_out = 0
@@ -260,7 +258,7 @@ class _Kept:
             self._pieces.append(_Piece(text, suspect))
         self.cost += _cost(text)
         self.suspect = self.suspect or suspect
-        while self.cost > MAX_KEPT and self._leave_out():
+        while self.cost > self._limit and self._leave_out():
             pass
 
     def _leave_out(self) -> bool:

@@ -29,6 +29,15 @@ class Options(NamedTuple):
     """Give records, too, that the kernel had erased, where their bytes are still there."""
 
 
+class Sender(NamedTuple):
+    """Which machine a record is of, where it came over the net."""
+
+    address: str
+    """Empty if that is not known."""
+    host: str | None = None
+    """As its own words say; None if they do not."""
+
+
 class Salvaged(NamedTuple):
     """One record found."""
 
@@ -46,6 +55,8 @@ class Salvaged(NamedTuple):
     """What of it is lost, in words."""
     erased: bool = False
     """The kernel had erased it."""
+    sender: Sender | None = None
+    """Who sent it, if it came over the net."""
 
 
 class Remark(NamedTuple):

@@ -29,7 +29,7 @@ NEAR = 1000
 
 _TIME = re.compile(rb"(?:^|[\]>: ])\[ {0,5}[0-9]{1,8}\.[0-9]{6}\][ \[]")
 _BANNER = re.compile(rb"Linux version [0-9]{1,3}\.[0-9]{1,3}[^ ]{0,80} \(")
-_BINARY = re.compile(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f\x7f-\xff]")
+_BINARY = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\xff]")
 _PANIC = b"Kernel panic - not syncing"
 _LAST_WORDS = re.compile(rb"---\[ end Kernel panic|Rebooting in [0-9]{1,9} seconds")
 
@@ -48,16 +48,14 @@ def recognize(source: Source) -> bool:
 
 def read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:  # noqa: ARG001 - as all readers
     """Each boot with a crash."""
-    numbers = Numbers("serial")
-    splitter = Splitter()
-    for boot in _boots(source, splitter):
-        yield from numbers.records(boot)
-    boots = splitter.number + numbers.more
-    yield Remark(f"{boots} boot{'s' * (boots != 1)}, {numbers.crashes or 'none'} with a crash")
+    crashes = Crashes("serial")
+    for boot in _boots(source):
+        yield from crashes.records(boot)
+    yield crashes.remark()
 
 
-def _boots(source: Source, splitter: Splitter) -> Iterator[Boot]:
-    cleaner = Cleaner()
+def _boots(source: Source) -> Iterator[Boot]:
+    cleaner, splitter = Cleaner(), Splitter()
     at = 0
     while piece := source.read(at, BLOCK):
         at += len(piece)
@@ -66,34 +64,37 @@ def _boots(source: Source, splitter: Splitter) -> Iterator[Boot]:
     yield from splitter.end()
 
 
-class Numbers:
-    """Gives the boots of one log their numbers, and those with a crash their records."""
+class Crashes:
+    """Gives the boots of one source their numbers, and those with a crash their records."""
 
     def __init__(self, backend: str) -> None:
         self._backend = backend
-        self.crashes = 0
-        self.more = 0
-        """Boots that nothing but a second panic has told of."""
+        self._boots = 0
+        self._crashes = 0
+
+    def remark(self) -> Remark:
+        """How many boots there were, and how many of them crashed."""
+        return Remark(f"{self._boots} boot{'s' * (self._boots != 1)}, {self._crashes or 'none'} with a crash")
 
     def records(self, boot: Boot) -> Iterator[Salvaged]:
-        """The record of a boot, if it has crashed; those of two, if it turns out to be two."""
+        """The record of the next boot, if it has crashed; those of two, if it turns out to be two."""
         if not boot.suspect:
+            self._boots += 1
             return
         lines = boot.text.split(b"\n")
         style = style_of(lines)
         plain = [style.split(line).text for line in lines]
-        later = _later_boots(plain)
-        self.more += len(later)
-        for number, (first, end) in enumerate(pairwise([0, *later, len(lines)]), self.more - len(later)):
+        for first, end in pairwise([0, *_later_boots(plain), len(lines)]):
+            self._boots += 1
             log = Log(b"\n".join(plain[first:end]))
             if log.event is None:
                 continue
-            self.crashes += 1
+            self._crashes += 1
             header = log.event.header + max(0, end - first - len(log.lines))
             time_ns, note = _time(style, lines[max(first, first + header - NEAR) : first + header + 1])
             notes = [note] if note else []
             notes += [f"{boot.left_out} bytes of this boot's log are left out"] if boot.left_out else []
-            name = f"console-{self._backend}-{boot.number + number}"
+            name = f"console-{self._backend}-{self._boots}"
             yield Salvaged(name, log.text.rstrip(b"\n") + b"\n", time_ns or 0, notes=tuple(notes))
 
 
