@@ -4,7 +4,7 @@
 ::
 
     PstoredError
-    ├── DamagedError     bytes are not what their format says (parse/ only)
+    ├── DamagedError     bytes are not what their format says (parse/, readers/)
     ├── StoreError       the store, or what to import, cannot be listed          exit 77 or 1
     ├── ArchiveError     the archive cannot be written or read                   exit 73
     ├── NotFoundError    no such crash, or the id fits several                   exit 1

@@ -267,7 +267,7 @@ def _unpack_zstd(data: bytes, limit: int, zstd: ModuleType | None) -> Unpacked:
 
     def decode(data: bytes, out: bytearray, limit: int) -> tuple[int, tuple[str, ...]]:
         try:
-            decompressor = _make_zstd(zstd)
+            decompressor = make_zstd(zstd)
             out += decompressor.decompress(data, limit + 1)
         except zstd.ZstdError as error:
             at = _feed_zstd_slowly(zstd, data, out, limit)
@@ -284,13 +284,14 @@ def _unpack_zstd(data: bytes, limit: int, zstd: ModuleType | None) -> Unpacked:
     return found
 
 
-def _make_zstd(zstd: ModuleType) -> Any:
+def make_zstd(zstd: ModuleType) -> Any:
+    """A decompressor that takes no more memory than a record needs, whatever the frame says."""
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG_MAX})
 
 
 def _feed_zstd_slowly(zstd: ModuleType, data: bytes, out: bytearray, limit: int) -> int:
     # A call that fails keeps back the blocks before the damage; so do it byte by byte.
-    decompressor = _make_zstd(zstd)
+    decompressor = make_zstd(zstd)
     for at in range(len(data)):
         try:
             out += decompressor.decompress(data[at : at + 1], limit + 1 - len(out))

@@ -27,10 +27,12 @@ TYPES = frozenset(
 
 KMSG = "kmsg"
 """No backend of the kernel's: the log of the running kernel, which pstored archives as a record after an oops."""
+KDUMP = "kdump"
+"""Likewise: the log of a kernel that crashed, out of its memory, or as a file beside that."""
 
 BESIDE = {
     KMSG: "the running kernel's log",
-    "kdump": "the log in the memory dump",
+    KDUMP: "the log in the memory dump",
     "mtdoops": "the log in mtdoops",
     "serial": "the serial console",
     "netconsole": "what netconsole sent",

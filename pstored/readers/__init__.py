@@ -27,6 +27,7 @@ KINDS: dict[str, Kind] = {
     "systemd-pstore": Kind(
         None, "records as files: a directory as systemd-pstore leaves it, or a copy of /sys/fs/pstore"
     ),
+    "vmcore": Kind("kdump.vmcore", "a vmcore: the memory that kdump saved, by makedumpfile or not"),
     "erst": Kind("erst", "the file that QEMU's acpi-erst keeps its records in"),
     "cper": Kind("cper", "CPER records, as they are read from /dev/erst_dbg"),
     "mtdoops": Kind("mtdoops", "a flash partition with dumps of mtdoops"),
