@@ -52,7 +52,7 @@ FLOORS: list[set[str]] = [
         "readers.kdump.info",
         "parse.snappy",
     },
-    {"parse.decompress", "parse.ftrace", "readers.kdump.image", "readers.kdump.flattened"},
+    {"parse.decompress", "parse.ftrace", "readers.kdump.dmesgtext", "readers.kdump.image", "readers.kdump.flattened"},
     {
         "parse.record",
         "readers.nvram",

@@ -32,6 +32,7 @@ KINDS: dict[str, Kind] = {
     "cper": Kind("cper", "CPER records, as they are read from /dev/erst_dbg"),
     "mtdoops": Kind("mtdoops", "a flash partition with dumps of mtdoops"),
     "nvram": Kind("nvram", "the NVRAM of a PowerPC machine"),
+    "vmcore-dmesg": Kind("kdump.dmesgtext", "the log that kdump put beside a vmcore: vmcore-dmesg.txt, dmesg.STAMP"),
     "bugreport": Kind("bugreport", "an Android bug report, zipped or not"),
     "last-kmsg": Kind("lastkmsg", "/proc/last_kmsg"),
     "netconsole": Kind("netcapture", "what netconsole sent: a pcap or pcapng file, JSON lines, extended text"),
