@@ -59,7 +59,7 @@ install: $(VENV)/.ready install-units
 	printf '%s\n' '#!$(LIBRARY)/bin/python3 -I' 'from pstored.__main__ import main' 'main()' >'$(DESTDIR)$(PREFIX)/bin/pstored'
 	chmod 755 '$(DESTDIR)$(PREFIX)/bin/pstored'
 
-UNITS := $(wildcard units/*.service)
+UNITS := $(wildcard units/*.service units/*.socket)
 install-units:
 	install -d '$(DESTDIR)$(PREFIX)/lib/systemd/system' '$(DESTDIR)$(PREFIX)/share/doc/pstored'
 	set -e; for unit in $(UNITS); do \

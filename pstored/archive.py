@@ -14,7 +14,8 @@ r"""The archive: what is kept, where, and how it survives.  Its layout is a publ
             crash.json                  the report; a crash is there when this file is
             dmesg.txt console.txt ...   what a person reads
             delivered.json              which sinks have it, and since when
-        outbox/<sink>/<crash-id>.json   still to be delivered
+        outbox/<sink>/<crash-id>.json   still to be delivered to the journal
+        outgoing/<sink>/...             what was sent to the outgoing sinks (pstored.outgoing); another user's
         imported.json                   what systemd-pstore's directory holds that was imported (pstored.imports)
         harvests.index crashes.index    caches, one line an entry; made again from the above when they disagree
 
@@ -147,6 +148,7 @@ class Archive:
         self.harvests = os.path.join(path, "harvests")
         self.crashes = os.path.join(path, "crashes")
         self.outbox = os.path.join(path, "outbox")
+        self.outgoing = os.path.join(path, "outgoing")
         self._unflushed = os.path.join(path, "unflushed")
         self._harvest_index = Index(os.path.join(path, "harvests.index"))
         self._crash_index = Index(os.path.join(path, "crashes.index"))

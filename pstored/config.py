@@ -7,17 +7,22 @@ earlier directory masking the later ones, a link to /dev/null masking without a 
 key.
 
 Reading never fails: what cannot be used is left out, said in ``problems``, and the defaults stand, so that a broken
-file never stops a harvest.  ``pstored check-config`` is strict.  Where no key is set nothing is imported to read one.
+file never stops a harvest.  ``pstored check-config`` is strict.  Where no key is set nothing is imported to read one,
+and the tables of the outgoing sinks (:mod:`pstored.sinks.settings`) are imported only where a file has one of them.
 """
 
 import os
 import stat
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 DIRECTORIES = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
 PATHS = frozenset(("store", "path"))
-"""Keys that name a directory: a wrong one would be harvested, and erased."""
+"""Keys that name a directory or a file to write to: a wrong one would be harvested, and erased."""
+OUTGOING = ("delivery", "file", "exec")
+"""Tables for what goes out, which pstored.sinks.settings has."""
 MAX_FILE = 1 << 20
 """A configuration of more than 1 MiB is none."""
 
@@ -88,6 +93,9 @@ class Watch(NamedTuple):
     """... but no more than this."""
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 class Config(NamedTuple):
     """All tables."""
 
@@ -96,6 +104,13 @@ class Config(NamedTuple):
     boots: Boots = Boots()
     journal: Journal = Journal()
     watch: Watch = Watch()
+    outgoing: Mapping[str, Any] = NOTHING
+    """The tables in OUTGOING that a file has, by name: tuples of pstored.sinks.settings."""
+
+    def tables(self) -> dict[str, Any]:
+        """Table name to table, in the order in which they are shown."""
+        always = {name: getattr(self, name) for name in TABLES}
+        return always | {name: self.outgoing[name] for name in OUTGOING if name in self.outgoing}
 
 
 class Loaded(NamedTuple):
@@ -104,6 +119,10 @@ class Loaded(NamedTuple):
     config: Config
     files: tuple[str, ...]
     problems: tuple[str, ...]
+
+
+TABLES = tuple(name for name in Config._fields if name != "outgoing")
+"""The tables that are always there."""
 
 
 def find_files(root: str = "/") -> list[str]:
@@ -136,7 +155,7 @@ def load(root: str = "/", *, only: str | None = None) -> Loaded:
 
 def _apply_file(config: Config, path: str, problems: list[str]) -> Config:
     try:
-        text = _read(path)
+        text, _ = read_plain(path, MAX_FILE + 1)
     except OSError as e:
         problems.append(f"{path}: cannot be read: {e.strerror or e}")
         return config
@@ -153,32 +172,48 @@ def _apply_file(config: Config, path: str, problems: list[str]) -> Config:
         problems.append(f"{path}: is not TOML, the whole file is left out: {e}")
         return config
     for name, table in tables.items():
-        if name not in Config._fields:
+        if name not in TABLES and name not in OUTGOING:
             problems.append(f"{path}: unknown table [{name}]")
         elif not isinstance(table, dict):
             problems.append(f"{path}: [{name}] must be a table, not {table!r}")
-        else:
+        elif name in TABLES:
             config = config._replace(**{name: _apply_table(getattr(config, name), name, table, path, problems)})
+        else:
+            from pstored.sinks import settings
+
+            old = config.outgoing.get(name) or settings.TABLES[name]()
+            new = _apply_table(old, name, table, path, problems)
+            config = config._replace(outgoing={**config.outgoing, name: new})
     return config
 
 
 def _sets_nothing(text: bytes) -> bool:
     """Whether there are only comments and headers of our tables, as in the file that is shipped."""
-    headers = {b"[%b]" % name.encode() for name in Config._fields}
+    headers = {b"[%b]" % name.encode() for name in TABLES}
     return all(not line or line.startswith(b"#") or line in headers for line in map(bytes.strip, text.splitlines()))
 
 
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold up the boot
+def read_plain(path: str, most: int, *, flags: int = 0) -> tuple[bytes, os.stat_result]:
+    """What is in a plain file, up to *most* bytes, and its state; waits for nobody, whatever it is.
+
+    Raises:
+        OSError: it cannot be read, or is no plain file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)  # a FIFO must not hold up the boot
     with open(fd, "rb") as f:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        state = os.fstat(fd)
+        if not stat.S_ISREG(state.st_mode):
             raise OSError(0, "not a plain file")
-        return f.read(MAX_FILE + 1)
+        return f.read(most), state
 
 
 def _apply_table(old: Any, name: str, table: dict[str, object], path: str, problems: list[str]) -> Any:
-    """The table *old* (one of the tuples above) with the keys of *table* that can be used."""
+    """The table *old* (one of the tuples above) with the keys of *table* that can be used.
+
+    What goes out is turned off by a value that cannot be used: the default may be more than was meant to leave.
+    """
     new = old
+    so = "it is turned off" if name in OUTGOING else "the default stands"
     for key, value in table.items():
         if key not in old._fields:
             problems.append(f"{path}: unknown key {key!r} in [{name}]")
@@ -189,7 +224,8 @@ def _apply_table(old: Any, name: str, table: dict[str, object], path: str, probl
                 raise ValueError("an absolute path, and not /")
             new = new._replace(**{key: coerced})
         except ValueError as e:
-            problems.append(f"{path}: {key!r} in [{name}] must be {e}, not {value!r}; the default stands")
+            problems.append(f"{path}: {key!r} in [{name}] must be {e}, not {value!r}; {so}")
+            new = new._replace(enabled=False) if name in OUTGOING else new
     return new
 
 
@@ -208,14 +244,24 @@ def _coerce(wanted: Any, value: object) -> object:
         if not isinstance(value, bool):
             raise ValueError("true or false")
         return value
-    if wanted is int:
+    if wanted in (int, int | None):
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ValueError("a whole number, 0 or more")
         return value
+    if wanted == tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ValueError("an array of strings")
+        return tuple(value)
     if not isinstance(value, str):
         raise ValueError("a string")
-    if wanted is ErasePolicy:
-        if value not in list(ErasePolicy):
-            raise ValueError("one of " + ", ".join(repr(p.value) for p in ErasePolicy))
-        return ErasePolicy(value)
+    if (words := _words(wanted)) is not None:
+        if value not in list(words):
+            raise ValueError("one of " + ", ".join(repr(word.value) for word in words))
+        return words(value)
     return value
+
+
+def _words(wanted: Any) -> type[StrEnum] | None:
+    """The closed list of words that a key may be one of; None if any string will do."""
+    kinds = wanted.__args__ if hasattr(wanted, "__args__") else (wanted,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum)), None)

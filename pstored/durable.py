@@ -43,8 +43,8 @@ def archive_errors(doing: str, path: str) -> Iterator[None]:
         raise ArchiveError(message, hint=_HINTS.get(e.errno or 0)) from e
 
 
-def make_directory(path: str, *, durably: bool = True) -> None:
-    """Make *path* and its parents with the archive's mode, whatever the umask; durable on return, if asked for."""
+def make_directory(path: str, *, durably: bool = True, mode: int = DIRECTORY_MODE) -> None:
+    """Make *path*, whatever the umask, and its parents with the archive's mode; durable on return, if asked for."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path) or "."
@@ -53,21 +53,21 @@ def make_directory(path: str, *, durably: bool = True) -> None:
     with archive_errors("make the directory", path):
         step(f"mkdir {path}")
         with contextlib.suppress(FileExistsError):  # somebody else was faster: as good
-            mkdir(path)
+            mkdir(path, mode)
         if durably:
             flush_directory(parent)
 
 
-def mkdir(path: str) -> None:
-    """Make one directory with the archive's mode, whatever the umask.
+def mkdir(path: str, mode: int = DIRECTORY_MODE) -> None:
+    """Make one directory, whatever the umask.
 
     A set-group-id bit that it has from its parent stays, so that all of the archive is of that group.  Without
     CAP_FSETID a chmod drops it, or is refused (RestrictSUIDSGID= in the units), so there is one only if it must be.
     """
-    os.mkdir(path, DIRECTORY_MODE)
-    mode = stat.S_IMODE(os.stat(path).st_mode)
-    if mode & 0o777 != DIRECTORY_MODE:
-        os.chmod(path, DIRECTORY_MODE | mode & stat.S_ISGID)
+    os.mkdir(path, mode)
+    made = stat.S_IMODE(os.stat(path).st_mode)
+    if made & 0o777 != mode:
+        os.chmod(path, mode | made & stat.S_ISGID)
 
 
 def flush_directory(path: str) -> None:
@@ -80,13 +80,13 @@ def flush_directory(path: str) -> None:
         os.close(fd)
 
 
-def create(path: str) -> int:
+def create(path: str, mode: int = FILE_MODE) -> int:
     """Open a new, empty file for reading and writing; an old one of that name (litter of a killed run) is dropped."""
     step(f"create {path}")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-    os.fchmod(fd, FILE_MODE)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    os.fchmod(fd, mode)
     return fd
 
 
@@ -96,9 +96,9 @@ def flush(fd: int, path: str) -> None:
     os.fsync(fd)
 
 
-def write_flushed(path: str, data: bytes) -> None:
+def write_flushed(path: str, data: bytes, mode: int = FILE_MODE) -> None:
     """Write a new file and flush it; its name is durable only after :func:`flush_directory`."""
-    fd = create(path)
+    fd = create(path, mode)
     try:
         step(f"write {path}")
         view = memoryview(data)
@@ -109,7 +109,9 @@ def write_flushed(path: str, data: bytes) -> None:
         os.close(fd)
 
 
-def replace_files(directory: str, files: Mapping[str, bytes], *, scratch: str, names_durable: bool = True) -> None:
+def replace_files(
+    directory: str, files: Mapping[str, bytes], *, scratch: str, names_durable: bool = True, mode: int = FILE_MODE
+) -> None:
     """Put *files* (name to content) into *directory*, in this order, each whole or not at all.
 
     Args:
@@ -118,6 +120,7 @@ def replace_files(directory: str, files: Mapping[str, bytes], *, scratch: str, n
         scratch: a directory on the same file system, for the temporary names.
         names_durable: flush the directory, so that a power cut after the return cannot undo it; without, it can, and
             what is there then is the old file, whole, or none.
+        mode: of each.
 
     Raises:
         ArchiveError: one could not be written; those before it may be there, whole.
@@ -125,7 +128,7 @@ def replace_files(directory: str, files: Mapping[str, bytes], *, scratch: str, n
     with archive_errors("write to", directory):
         for name, data in files.items():
             temporary = os.path.join(scratch, NEW + name)
-            write_flushed(temporary, data)
+            write_flushed(temporary, data, mode)
             step(f"rename {directory}/{name}")
             os.rename(temporary, os.path.join(directory, name))
         if names_durable:
@@ -203,6 +206,48 @@ def append_line(path: str, line: bytes) -> None:
         os.write(fd, line)
     finally:
         os.close(fd)
+
+
+def append_durably(path: str, line: bytes) -> None:
+    """Append a line to a file that is not the archive's, made if it is not there: whole or not at all.
+
+    What a run that was killed, or a disk that was full, has left of a line at the end is taken away first.
+
+    Raises:
+        ArchiveError: it cannot be written; nothing of it is left.
+    """
+    with archive_errors("write to", path):
+        step(f"append {path}")
+        is_new = not os.path.exists(path)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, FILE_MODE)
+        try:
+            end = _end_of_lines(fd)
+            os.ftruncate(fd, end)
+            os.lseek(fd, end, os.SEEK_SET)
+            try:
+                view = memoryview(line)
+                while view:
+                    view = view[os.write(fd, view) :]
+                flush(fd, path)
+            except OSError:
+                os.ftruncate(fd, end)
+                raise
+        finally:
+            os.close(fd)
+        if is_new:
+            flush_directory(os.path.dirname(path) or ".")
+
+
+def _end_of_lines(fd: int) -> int:
+    """Where the last whole line of a file ends."""
+    at = os.fstat(fd).st_size
+    while at:
+        start = max(0, at - (1 << 16))
+        newline = os.pread(fd, at - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        at = start
+    return 0
 
 
 def remove_tree(path: str) -> None:

@@ -64,10 +64,22 @@ class SinkError(PstoredError):
 
     exit_status = 75
 
-    def __init__(self, message: str, *, retry: bool = True, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry: bool = True,
+        pause: bool = False,
+        after_s: float | None = None,
+        hint: str | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry = retry
         """Whether the same delivery can succeed later; otherwise it is refused for good."""
+        self.pause = pause
+        """Of one refused for good: whether the next may well be, too, so that it had better wait."""
+        self.after_s = after_s
+        """When the sink wants to be tried again, if it says so: seconds from now."""
 
 
 def report(error: PstoredError) -> int:

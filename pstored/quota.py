@@ -22,7 +22,8 @@ class _Unit(NamedTuple):
     harvests: tuple[str, ...]
     crashes: tuple[str, ...]
     size: int
-    valued: bool
+    value: int
+    """0: nobody waits for it, and it is like others."""
 
 
 def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> list[str]:
@@ -33,10 +34,10 @@ def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> li
     size = sum(u.size for u in units)
     oldest = _oldest(archive, limits.max_age_days, time.time_ns() if wall_ns is None else wall_ns)
     removed: list[str] = []
-    for unit in sorted(units[:-1], key=lambda u: (u.valued, u.harvests)):
+    for unit in sorted(units[:-1], key=lambda u: (u.value, u.harvests)):
         too_many = bool(limits.max_harvests) and count > limits.max_harvests
         too_large = bool(limits.max_bytes) and size > limits.max_bytes
-        too_old = bool(limits.max_age_days) and unit.harvests[-1] < oldest and not unit.valued
+        too_old = bool(limits.max_age_days) and unit.harvests[-1] < oldest and not unit.value
         if too_many or too_large or too_old:
             _remove(archive, unit)
             removed += unit.harvests
@@ -56,7 +57,7 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
     """All harvests, oldest first, with their crashes."""
     crashes = archive.crash_summaries()
     outbox = Outbox(archive)
-    due = {e.crash_id for sink in enabled_sinks(config) for e in outbox.pending(sink)}
+    due = {e.crash_id for sink in enabled_sinks(config) for e in outbox.pending(sink)} | _due_outgoing(archive, config)
     firsts = _firsts(crashes)
     owner: dict[str, int] = {}
     groups: list[tuple[set[str], list[str]]] = []
@@ -71,7 +72,8 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
         owner.update(dict.fromkeys(harvests, len(groups)))
         groups.append((harvests, members))
     units = [
-        _Unit(tuple(sorted(h)), tuple(c), _size(archive, h, c), bool(due.intersection(c) or firsts.intersection(c)))
+        # of many that are like one another and all still to be delivered, in a crash loop, the first goes last
+        _Unit(tuple(sorted(h)), tuple(c), _size(archive, h, c), bool(due & set(c)) + bool(firsts & set(c)))
         for h, c in groups
         if h
     ]
@@ -80,8 +82,18 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
     for h in alone:
         theirs = sorted(damaged.intersection(_crashes_of(archive, h)))
         # a report that cannot be read can only be made again from its harvest
-        units.append(_Unit((h,), tuple(theirs), _size(archive, {h}, theirs), bool(theirs)))
+        units.append(_Unit((h,), tuple(theirs), _size(archive, {h}, theirs), 2 * bool(theirs)))
     return sorted(units, key=lambda u: u.harvests[-1])
+
+
+def _due_outgoing(archive: Archive, config: Config) -> set[str]:
+    """What the outgoing sinks are still to get."""
+    if not config.outgoing:
+        return set()
+    from pstored.courier import missing
+    from pstored.sinks import settings
+
+    return {crash_id for sink in settings.enabled(config.outgoing) for crash_id in missing(archive, sink)}
 
 
 def _crashes_of(archive: Archive, harvest_id: str) -> list[str]:

@@ -15,6 +15,8 @@ from pstored.config import Config
 from pstored.harvest import Pass
 from pstored.oops import KINDS as REPORTS
 from pstored.readers import KINDS
+from pstored.redact import KINDS as REDACTED
+from pstored.sinks import settings
 from pstored.sinks.journal import MESSAGE_ID, RESET_MESSAGE_ID, fields
 
 REPOSITORY = Path(__file__).parents[1]
@@ -73,10 +75,12 @@ def test_exit_statuses_are_those_of_help() -> None:
 def test_configuration_table_has_every_key_and_its_default() -> None:
     """Every key stands in the table with its true default, and no other."""
     said = {row[0].strip("`"): row[1].strip("`") for row in table("key", "default", "what")}
+    said |= {row[0].strip("`"): row[1].strip("`") for row in table("key of what goes out", "default", "what")}
+    tables = Config().tables() | {name: make() for name, make in settings.TABLES.items()}
     true = {
         f"[{name}] {key}": "unset" if value is None else json.dumps(value)
-        for name, settings in Config()._asdict().items()
-        for key, value in settings._asdict().items()
+        for name, keys in tables.items()
+        for key, value in keys._asdict().items()
     }
 
     assert said == true
@@ -141,6 +145,11 @@ def test_archive_layout_is_as_drawn(tmp_path: Path) -> None:
 def test_a_pass_over_nothing_is_status_0() -> None:
     """What the exit status table says of nothing to do."""
     assert Pass(None, (), 0, (), (), ()).exit_status() == 0
+
+
+def test_what_is_left_out_of_what_goes_out_is_said() -> None:
+    """Each kind of thing, in the program's words."""
+    assert {row[0].strip("`"): row[1] for row in table("left out", "what it covers")} == REDACTED
 
 
 def test_every_kind_is_explained_as_the_program_explains_it() -> None:

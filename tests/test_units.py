@@ -11,18 +11,26 @@ from pathlib import Path
 
 import pytest
 
+from pstored.archive import Archive
 from pstored.config import Config, load
+from pstored.privileges import USER
+from pstored.relay import SOCKET
+from pstored.sinks import settings
 from pstored.sinks.journal import MESSAGE_ID
 from tests.conftest import REPOSITORY, require
 
 UNITS = REPOSITORY / "units"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
-MAX_EXPOSURE = 10
+DELIVER = "pstored-deliver.service"
+"""The only one with a network, and the only one that is not root."""
+MAX_EXPOSURE = {name: 10 for name in SERVICES} | {DELIVER: 11}
 """In tenths: 1.0 of systemd-analyze security."""
 
 PLACES = {
     "80-pstored.preset": "lib/systemd/system-preset/80-pstored.preset",
     "pstored-archive.service": "lib/systemd/system/pstored-archive.service",
+    "pstored-deliver.service": "lib/systemd/system/pstored-deliver.service",
+    "pstored-deliver.socket": "lib/systemd/system/pstored-deliver.socket",
     "pstored-harvest.service": "lib/systemd/system/pstored-harvest.service",
     "pstored.service": "lib/systemd/system/pstored.service",
     "pstored.catalog": "lib/systemd/catalog/pstored.catalog",
@@ -109,7 +117,7 @@ def test_installs_are_equal(tmp_path: Path) -> None:
 
 def test_units_verify(tree: Path) -> None:
     """``systemd-analyze verify`` has nothing to say."""
-    names = [path.name for path in UNITS.iterdir() if path.suffix == ".service"]
+    names = [path.name for path in UNITS.iterdir() if path.suffix in (".service", ".socket")]
     path = f"{tree / 'lib/systemd/system'}:"
 
     assert run("systemd-analyze", "verify", "--man=no", *names, SYSTEMD_UNIT_PATH=path) == ""
@@ -117,13 +125,13 @@ def test_units_verify(tree: Path) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_exposure(tree: Path, service: str) -> None:
-    """``systemd-analyze security`` gives each service 1.0 or better."""
+    """``systemd-analyze security`` gives each service 1.0 or better, 1.1 to the one that uses the network."""
     unit = tree / "lib/systemd/system" / service
-    threshold = f"--threshold={MAX_EXPOSURE}"
+    threshold = f"--threshold={MAX_EXPOSURE[service]}"
     run("systemd-analyze", "security", "--offline=true", "--no-pager", threshold, unit)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", sorted({*SERVICES} - {DELIVER}))
 def test_services_may_write_to_the_archive_and_the_store_only(service: str) -> None:
     """Their sandbox is opened for the default paths of the configuration, and no other."""
     text = (UNITS / service).read_text()
@@ -131,6 +139,24 @@ def test_services_may_write_to_the_archive_and_the_store_only(service: str) -> N
     store, archive = f"-{Config().harvest.store}", Config().archive.path  # without its module there is no store yet
     wanted = {archive} if service == "pstored-archive.service" else {archive, store}
     assert wanted <= set(paths.split()) <= wanted | {"-/var/log/journal"}
+
+
+def test_who_delivers_is_not_root_and_writes_nothing_but_what_it_delivered() -> None:
+    """A user of its own; of the archive the one directory that is its own; not the store, and no device."""
+    lines = (UNITS / DELIVER).read_text().splitlines()
+    archive = Config().archive.path
+    assert "User=pstored" in lines
+    assert f"StateDirectory={os.path.relpath(Archive(archive).outgoing, '/var/lib')}" in lines
+    assert {"CapabilityBoundingSet=", "PrivateDevices=yes", "ProtectSystem=strict"} <= set(lines)
+    assert f"InaccessiblePaths=-{Config().harvest.store}" in lines
+    assert not [line for line in lines if line.startswith(("ReadWritePaths=", "BindPaths=", "DeviceAllow="))]
+    assert f"u {USER} -" in (UNITS / "pstored.sysusers").read_text()
+
+
+def test_socket_is_where_it_is_looked_for() -> None:
+    """The daemon's children, root, may connect; nobody else."""
+    lines = (UNITS / "pstored-deliver.socket").read_text().splitlines()
+    assert {f"ListenStream={SOCKET}", "SocketMode=0600"} <= set(lines)
 
 
 def test_preset_comes_before_systemds(tree: Path, tmp_path: Path) -> None:
@@ -146,6 +172,7 @@ def test_preset_comes_before_systemds(tree: Path, tmp_path: Path) -> None:
 
     wants = {path.name: path.parent.name for path in (root / "etc/systemd/system").glob("*.wants/*")}
     assert wants == {
+        "pstored-deliver.socket": "sockets.target.wants",
         "pstored-harvest.service": "sysinit.target.wants",
         "pstored.service": "multi-user.target.wants",
     }
@@ -200,14 +227,13 @@ def test_the_configuration_file_sets_nothing(tmp_path: Path) -> None:
 
 def test_the_configuration_file_has_every_option() -> None:
     """Uncommented, it is every key there is, with its default, and no other; where that is unset, an example."""
-    text = re.sub(r"(?m)^#(?=\w+ = )", "", (UNITS / "pstored.conf").read_text())
+    text = re.sub(r"(?m)^#(?=\w+ = |\[)", "", (UNITS / "pstored.conf").read_text())
     tables = tomllib.loads(text)
 
     found = {(table, key): value for table, keys in tables.items() for key, value in keys.items()}
-    defaults = {
-        (table, key): value for table, keys in Config()._asdict().items() for key, value in keys._asdict().items()
-    }
+    tuples = Config().tables() | {name: make() for name, make in settings.TABLES.items()}
+    defaults = {(table, key): value for table, keys in tuples.items() for key, value in keys._asdict().items()}
     assert list(found) == list(defaults)
-    assert {key: value for key, value in found.items() if defaults[key] is not None} == {
-        key: value for key, value in defaults.items() if value is not None
+    assert {key: value for key, value in found.items() if defaults[key] not in (None, "", ())} == {
+        key: value for key, value in defaults.items() if value not in (None, "", ())
     }

@@ -127,12 +127,6 @@ def _parser() -> argparse.ArgumentParser:
 
     collect = add("collect", "collect", "harvest, import, analyze and deliver, once: what to run after a reboot")
     collect.add_argument(
-        "--status-fd",
-        metavar="FD",
-        type=int,
-        help='at the end, write a line on how things stand to this descriptor, and "retry" if another run may do more',
-    )
-    collect.add_argument(
         "--kernel-log", action="store_true", help="also take an oops that the running boot has survived from its log"
     )
     add("watch", "watch", "the daemon: sleep until records can have come, then collect", json=False)
@@ -140,7 +134,28 @@ def _parser() -> argparse.ArgumentParser:
     analyze = add("analyze", "collect", "find the crashes in what was harvested")
     analyze.add_argument("--all", action="store_true", help="do all harvests anew, e.g. with new extras")
     _add_import(add("import", "imports", "take what lies elsewhere than in the store into the archive, and analyze it"))
-    add("deliver", "collect", "give crashes to the sinks that do not have them yet")
+    deliver = add("deliver", "collect", "give crashes to the sinks that do not have them yet")
+    deliver.add_argument(
+        "--outgoing", action="store_true", help="only to those that need no more than to read the archive"
+    )
+    for command in (collect, deliver):
+        command.add_argument(
+            "--status-fd",
+            metavar="FD",
+            type=int,
+            help="for the daemon: at the end, write a line on how things stand to this descriptor, "
+            '"retry" if another run may do more, "deliver SECONDS" if something is due to outgoing sinks',
+        )
+    outbox = add("outbox", "outbox", "what is still to be delivered, to which sink, why, and when it is tried")
+    change = outbox.add_mutually_exclusive_group()
+    change.add_argument(
+        "--retry",
+        metavar="SINK|ID",
+        nargs="?",
+        const="",
+        help="have what waits tried at the next delivery, and what was refused, too (default: all)",
+    )
+    change.add_argument("--drop", metavar="SINK|ID", help="take it out of the outbox: it is not delivered")
     stamp = add(
         "stamp", "collect", "write the running boot's id into its kernel log, so that a crash can be told to be its"
     )
@@ -164,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     symbols.add_argument("--system-map", metavar="FILE", help="its System.map: addresses get names")
     boots = add("boots", "boots", "the history of boots: when each began, how long it lived, how it ended, its crash")
     boots.add_argument("-n", "--lines", type=count, default=0, metavar="N", help="the newest N boots only")
-    for command in (listing, show, boots, decode):
+    for command in (listing, show, boots, decode, outbox):
         command.add_argument("--no-pager", action="store_true", help="do not page on a terminal")
     export = add("export", "archive", "one tar with everything about a crash, or its log for a journal", json=False)
     export.add_argument("crash", metavar="ID", help=ID_HELP)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pstored.cli import output
 from pstored.cli.context import Context, warn
-from pstored.errors import ArchiveError, PstoredError
+from pstored.errors import ArchiveError, PstoredError, SinkError
 from pstored.harvest import harvest as do_harvest
 from pstored.stamp import stamp as do_stamp
 
@@ -36,6 +36,8 @@ def collect(options: Namespace) -> int:
     except PstoredError as e:
         _tell(context, options.status_fd, [str(e)], retry=True)
         raise
+    # the daemon, which asks for its status, has what goes out done by itself: it may take long
+    outgoing = _deliver_outgoing(context) if options.status_fd is None else None
     _tell(context, options.status_fd, done.due(), retry=done.is_worth_a_retry())
     if done.found is None:
         output.print_pass(done.harvest, context.config.harvest.store)  # it has been done, whatever comes after
@@ -48,6 +50,7 @@ def collect(options: Namespace) -> int:
                 "crashes": list(done.crashes),
                 "notes": list(done.found.notes),
                 "delivery": output.delivery_facts(done.delivery),
+                "outgoing": outgoing,
             }
         )
     else:
@@ -58,6 +61,7 @@ def collect(options: Namespace) -> int:
             output.print_look(done.log)
         output.print_found(done.found, done.crashes)
         output.print_delivery(done.delivery)
+        _print_outgoing(outgoing)
         if done.crashes:
             root = "" if options.root == "/" else f"--root {options.root} "
             print(f"see: pstored {root}show {done.crashes[-1]['id'].split('-')[1][:6]}")
@@ -67,7 +71,27 @@ def collect(options: Namespace) -> int:
         warn(f"harvest {harvest_id} was removed: the archive is over its limits")
     if done.trouble is not None:
         raise done.trouble
-    return done.exit_status()
+    return done.exit_status() or _outgoing_status(outgoing)
+
+
+def _deliver_outgoing(context: Context) -> dict[str, Any] | None:
+    """A round to the outgoing sinks; None, at no cost, if there are none."""
+    if not context.config.outgoing:
+        return None
+    from pstored.cli import outgoing
+
+    return outgoing.deliver(context)
+
+
+def _print_outgoing(document: dict[str, Any] | None) -> None:
+    if document is not None:
+        from pstored.cli.outgoing import print_facts
+
+        print_facts(document)
+
+
+def _outgoing_status(document: dict[str, Any] | None) -> int:
+    return 0 if document is None else int(document.get("status", SinkError.exit_status))
 
 
 def _tell(context: Context, status_fd: int | None, due: list[str], *, retry: bool) -> None:
@@ -80,8 +104,30 @@ def _tell(context: Context, status_fd: int | None, due: list[str], *, retry: boo
         line = status_line(context.archive.crash_summaries(), due)
     except ArchiveError as e:
         line = str(e)
+    lines = [line, *(["retry"] if retry else [])]
+    if context.config.outgoing:
+        from pstored.cli.outgoing import standing
+
+        lines += _next(standing(context))
+    _write_status(status_fd, lines)
+
+
+def _standing(outgoing: dict[str, Any] | None) -> list[str]:
+    if outgoing is None:
+        return [""]
+    from pstored.cli.outgoing import line
+
+    return [line(outgoing), *_next(outgoing)]
+
+
+def _next(document: dict[str, Any]) -> list[str]:
+    """When the next round to the outgoing sinks is due: a line, none if there is nothing to do."""
+    return [] if document.get("next_s") is None else [f"deliver {document['next_s']}"]
+
+
+def _write_status(status_fd: int, lines: list[str]) -> None:
     try:
-        os.write(status_fd, line.encode(errors="backslashreplace") + (b"\nretry\n" if retry else b"\n"))
+        os.write(status_fd, ("\n".join(lines) + "\n").encode(errors="backslashreplace"))
     except OSError as e:
         warn(f"cannot write the status to descriptor {status_fd}: {e.strerror}")
 
@@ -122,16 +168,23 @@ def find_crashes(context: Context, *, again: bool = False) -> "tuple[Found, list
 
 def deliver(options: Namespace) -> int:
     """The third stage alone."""
+    from pstored.deliver import Delivery
     from pstored.deliver import deliver as do_deliver
 
     context = open_context(options)
-    with context.archive.lock():
-        delivery = do_deliver(context.host, context.archive, context.config)
+    delivery = Delivery((), ())
+    if not options.outgoing:
+        with context.archive.lock():
+            delivery = do_deliver(context.host, context.archive, context.config)
+    outgoing = _deliver_outgoing(context)
+    if options.status_fd is not None:
+        _write_status(options.status_fd, _standing(outgoing))
     if options.json:
-        output.print_json({"delivery": output.delivery_facts(delivery)})
+        output.print_json({"delivery": output.delivery_facts(delivery), "outgoing": outgoing})
     else:
         output.print_delivery(delivery)
-    return delivery.exit_status()
+        _print_outgoing(outgoing)
+    return delivery.exit_status() or _outgoing_status(outgoing)
 
 
 def stamp(options: Namespace) -> int:

@@ -11,7 +11,7 @@ def check_config(options: Namespace) -> int:
     """Strict, where reading is lenient: any problem is exit 78."""
     loaded = load(options.root, only=options.file)
     if options.json:
-        tables = {name: table._asdict() for name, table in loaded.config._asdict().items()}
+        tables = {name: table._asdict() for name, table in loaded.config.tables().items()}
         document = {"schema": 1, "files": list(loaded.files), "problems": list(loaded.problems), "config": tables}
         print(json.dumps(document, indent=2))
         return 78 if loaded.problems else 0
@@ -19,7 +19,7 @@ def check_config(options: Namespace) -> int:
         print(f"# {path}")
     if not loaded.files:
         print("# no configuration file: all defaults")
-    for name, table in loaded.config._asdict().items():
+    for name, table in loaded.config.tables().items():
         print(f"[{name}]")
         for key, value in table._asdict().items():
             print(f"# {key} is decided by the circumstances" if value is None else f"{key} = {json.dumps(value)}")

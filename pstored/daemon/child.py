@@ -5,6 +5,7 @@ import marshal
 import os
 import signal
 import sys
+from collections.abc import Mapping
 
 from pstored.errors import PstoredError
 
@@ -21,15 +22,18 @@ _OURS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 class Settings:
     """What the daemon itself needs of the configuration."""
 
-    __slots__ = ("retry_max_s", "retry_s", "store", "timeout_s")
+    __slots__ = ("deliver_s", "retry_max_s", "retry_s", "store", "timeout_s")
 
-    def __init__(self, timeout_s: int, retry_s: int, retry_max_s: int, store: str) -> None:
+    def __init__(self, timeout_s: int, retry_s: int, retry_max_s: int, deliver_s: int, store: str) -> None:
         self.timeout_s = timeout_s
         self.retry_s = retry_s
         self.retry_max_s = retry_max_s
+        self.deliver_s = deliver_s
+        """How long a round to the outgoing sinks may take; 0: there are none."""
         self.store = store
 
 
+DELIVER_SLACK_S = 60
 MOST_S = 10**6
 """Longer than 11 days is as good as for ever, and no clock overflows."""
 
@@ -57,8 +61,9 @@ def read_settings(root: str) -> Settings:
             from pstored.config import load
 
             config = load(root).config
-            times = (min(t, MOST_S) for t in (config.watch.timeout_s, config.watch.retry_s, config.watch.retry_max_s))
-            os.write(write_fd, marshal.dumps((*times, config.harvest.store)))
+            watch = config.watch
+            times = (watch.timeout_s, watch.retry_s, watch.retry_max_s, _deliver_s(config.outgoing))
+            os.write(write_fd, marshal.dumps((*(min(t, MOST_S) for t in times), config.harvest.store)))
         finally:
             os._exit(0)
     os.close(write_fd)
@@ -68,6 +73,15 @@ def read_settings(root: str) -> Settings:
     if not data:
         raise PstoredError("the configuration cannot be read: who was to read it died")
     return Settings(*marshal.loads(data))  # our own fork's
+
+
+def _deliver_s(outgoing: Mapping[str, object]) -> int:
+    """How long a round to the outgoing sinks may take: each has its own limit, and the service some time to answer."""
+    if not outgoing:
+        return 0
+    from pstored.sinks import settings
+
+    return settings.delivery(outgoing).sink_timeout_s + DELIVER_SLACK_S if settings.enabled(outgoing) else 0
 
 
 def signal_name(number: int) -> str:
@@ -84,11 +98,11 @@ def printable(line: bytes) -> str:
 
 
 class Run:
-    """One ``pstored collect`` in a process of its own, and process group, so that what it starts ends with it."""
+    """A command of pstored in a process of its own, and process group, so that what it starts ends with it."""
 
-    def __init__(self, root: str, *, kernel_log: bool, now: float, timeout_s: float) -> None:
-        """Start it; raises OSError."""
-        self.kernel_log = kernel_log
+    def __init__(self, root: str, *arguments: str, now: float, timeout_s: float) -> None:
+        """Start ``pstored ARGUMENTS``; raises OSError."""
+        self.arguments = arguments
         self.started = now
         self.kills = 0
         """How many signals it has had from us."""
@@ -101,9 +115,7 @@ class Run:
             os.set_inheritable(write_fd, True)
             os.set_blocking(self._status_fd, False)
             # -P: not from the working directory, wherever the daemon was started
-            command = [sys.executable, "-P", "-m", "pstored", "--root", root, "collect", f"--status-fd={write_fd}"]
-            if kernel_log:
-                command.append("--kernel-log")
+            command = [sys.executable, "-P", "-m", "pstored", "--root", root, *arguments, f"--status-fd={write_fd}"]
             environment = {name: value for name, value in os.environ.items() if name not in _OURS}
             self.pid = os.posix_spawn(sys.executable, command, environment, setpgroup=0)
         except OSError:
@@ -132,12 +144,31 @@ class Run:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
 
-    def status(self) -> tuple[str | None, bool]:
-        """The line it wrote on how things stand, None if it did not come so far; and whether to try again."""
+    def status(self) -> "Status":
+        """What it wrote on how things stand."""
         try:
-            line, _, more = os.read(self._status_fd, MAX_STATUS).partition(b"\n")
+            return Status(os.read(self._status_fd, MAX_STATUS))
         except BlockingIOError:
-            line, more = b"", b""
+            return Status(b"")
         finally:
             os.close(self._status_fd)
-        return printable(line) or None, not line or more == b"retry\n"
+
+
+class Status:
+    """What a run wrote to its status descriptor: a line for a person, and further ones for the daemon."""
+
+    __slots__ = ("deliver_s", "line", "retry", "told")
+
+    def __init__(self, data: bytes) -> None:
+        first, *more = data.split(b"\n")
+        self.told = b"\n" in data
+        """Whether it came so far."""
+        self.line = printable(first)
+        self.retry = not self.told or b"retry" in more
+        """Whether another run may do more."""
+        self.deliver_s: float | None = None
+        """How long until something is due to the outgoing sinks; None if nothing is."""
+        for line in more:
+            word, _, number = line.partition(b" ")
+            if word == b"deliver":
+                self.deliver_s = min(max(0.0, float(number)), MOST_S)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon: sleeps until something can have changed, then has ``pstored collect`` done in a child.
 
+What goes out is delivered by another child beside it, when something is due: a server that is slow holds up no harvest.
+
 The only process of pstored that lives long, so it keeps little in memory: ``pstored watch`` replaces itself by this
 module, without what reading the command line has loaded, and nothing here imports typing, logging, json or the rest
 of pstored.  One thread, one epoll, one time-out, set only while something is due.
@@ -14,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from pstored.daemon.child import KILL_AFTER_S, Run, read_settings, signal_name
+from pstored.daemon.child import KILL_AFTER_S, Run, Status, read_settings, signal_name
 from pstored.daemon.schedule import Schedule
 from pstored.daemon.wakeups import BACKEND, MOUNT, REPORT, KernelLog, Mounts, Source, Uevents, look, read
 from pstored.errors import PstoredError, report
@@ -23,6 +25,8 @@ LOCK = "/run/pstored/watch.lock"
 """Locked by the daemon; holds its process id."""
 STOP_S = 5.0
 """How long a run may take to end when the daemon is to end; systemd's own patience is 90 s."""
+ROUND_S = 10.0
+"""Rounds to the outgoing sinks do not begin in quicker succession."""
 FOLLOW_UP_SLACK_S = 2.0
 """After an oops the kernel brings pstore up to date pstore.update_ms later, from a work queue."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -119,9 +123,18 @@ class Watch:
         self.epoll.register(self.signals.fd, select.EPOLLIN)
         self.sources: dict[int, Source] = {}
         self.run: Run | None = None
+        self.round: Run | None = None
+        """To the outgoing sinks."""
+        self.round_at: float | None = None
+        """When the next is due."""
+        self.round_began = -ROUND_S
+        self.is_fresh = True
+        """Whether there was no round yet under this configuration."""
         self.stopping = False
         self.standing = ""
         """How things stood at the end of the last run that could tell, in its words."""
+        self.outgoing = ""
+        """How they stood with the outgoing sinks at the end of the last round."""
         self.ping_s = watchdog_s()
         self.ping_at = time.monotonic()
         self._open(KernelLog.name, lambda: KernelLog(os.path.join(root, "dev/kmsg")))
@@ -136,13 +149,14 @@ class Watch:
         self.schedule.ask(now, "start", kernel_log=self.has_kernel_log, at_once=True)  # an oops may have come before us
         self._start(now)
         tell("READY=1")
-        while not self.stopping or self.run is not None:
+        while not self.stopping or self.run is not None or self.round is not None:
             ready = self.epoll.poll(self._timeout(time.monotonic()))
             now = time.monotonic()
             self._drain([fd for fd, _ in ready if fd in self.sources], now)
             self._obey(now)
             self._compare(now)
             self._reap(now)
+            self._reap_round(now)
             self._act(now)
         return 0
 
@@ -198,8 +212,9 @@ class Watch:
         if came & {signal.SIGTERM, signal.SIGINT}:
             self.stopping = True
             tell("STOPPING=1", "STATUS=stopping")
-            if self.run is not None:
-                self.run.kill(now, patience_s=STOP_S)
+            for run in (self.run, self.round):
+                if run is not None:
+                    run.kill(now, patience_s=STOP_S)
         elif signal.SIGHUP in came:
             self._reload(now)
 
@@ -211,6 +226,7 @@ class Watch:
             say(f"{e}; what was configured before stands", warning=True)
         self.schedule.retry_s, self.schedule.retry_max_s = self.settings.retry_s, self.settings.retry_max_s
         self.seen = look(self.root, self.settings.store)
+        self.is_fresh = True
         self.schedule.ask(now, "reload", at_once=True)
         tell("READY=1")
 
@@ -221,7 +237,8 @@ class Watch:
         say(f"collecting: {why}")
         tell(f"STATUS=collecting ({why}){self.standing and '; so far: '}{self.standing}")
         try:
-            self.run = Run(self.root, kernel_log=kernel_log, now=now, timeout_s=self.settings.timeout_s)
+            arguments = ("collect", *(("--kernel-log",) if kernel_log else ()))
+            self.run = Run(self.root, *arguments, now=now, timeout_s=self.settings.timeout_s)
         except OSError as e:
             self._end(now, f"the run could not be started: {e.strerror}", kernel_log=kernel_log, told=False)
 
@@ -230,14 +247,16 @@ class Watch:
         if run is None or (code := run.poll()) is None:
             return
         self.run = None
-        told, retry = run.status()
-        self.standing = told or self.standing
+        status = run.status()
+        self.standing = status.line if status.told else self.standing
+        self._plan_round(now, status)
         trouble = ""
         if code < 0:
             trouble = f"the run died of {signal_name(-code)}" + (", which it was sent" if run.kills else "")
         elif code:
             trouble = f"the run found damage, or left something to be done (exit status {code})"
-        self._end(now, trouble, kernel_log=run.kernel_log, told=told is not None, retry=bool(trouble) and retry)
+        kernel_log = "--kernel-log" in run.arguments
+        self._end(now, trouble, kernel_log=kernel_log, told=status.told, retry=bool(trouble) and status.retry)
 
     def _end(self, now: float, trouble: str, *, kernel_log: bool, told: bool, retry: bool = True) -> None:
         self.schedule.end(now, done=not retry, kernel_log=kernel_log)
@@ -249,29 +268,79 @@ class Watch:
         if trouble:
             say(trouble, warning=True)
         standing = self.standing if told or not self.standing else f"before: {self.standing}"
+        standing += self.outgoing and f"; {self.outgoing}"
         tell("STATUS=" + "; ".join(text for text in ((standing, trouble) if told else (trouble, standing)) if text))
+
+    # -- the round to the outgoing sinks
+
+    def _plan_round(self, now: float, status: Status) -> None:
+        """When the next round is due, by what a child that has just looked says."""
+        if not status.told:
+            return
+        wait_s = 0.0 if self.is_fresh and self.settings.deliver_s else status.deliver_s
+        self.round_at = None if wait_s is None else now + wait_s
+
+    def _start_round(self, now: float) -> None:
+        self.round_at, self.round_began, self.is_fresh = None, now, False
+        limit_s = self.settings.deliver_s or self.settings.timeout_s
+        try:
+            self.round = Run(self.root, "deliver", "--outgoing", now=now, timeout_s=limit_s)
+        except OSError as e:
+            say(f"the delivery could not be started: {e.strerror}", warning=True)
+            self.round_at = now + self.settings.retry_s
+
+    def _reap_round(self, now: float) -> None:
+        run = self.round
+        if run is None or (code := run.poll()) is None:
+            return
+        self.round = None
+        status = run.status()
+        self._plan_round(now, status)
+        if status.told:
+            self.outgoing = status.line
+        else:
+            how = f"died of {signal_name(-code)}" if code < 0 else f"failed (exit status {code})"
+            self.outgoing = f"the delivery {how}"
+            self.round_at = now + self.settings.retry_s
+        if self.stopping:
+            return
+        if self.outgoing:
+            say(self.outgoing, warning=True)
+        if self.run is None and self.standing:
+            tell(f"STATUS={self.standing}{self.outgoing and '; '}{self.outgoing}")
+
+    def _round_due(self) -> float | None:
+        return None if self.round_at is None else max(self.round_at, self.round_began + ROUND_S)
+
+    # -- what is due
 
     def _act(self, now: float) -> None:
         """Do what is due now."""
-        run = self.run
-        if run is not None and run.deadline is not None and run.deadline <= now:
-            sent = run.kill(now, patience_s=KILL_AFTER_S)
-            slow = f"the run takes longer than {now - run.started:.0f} s: {sent}"
-            say(slow, warning=True)
-            if not self.stopping:
-                tell(f"STATUS=collecting; {slow}")
-        if run is not None and run.given_up and self.stopping:
-            self.run = None  # it cannot be waited for
-        due = self.schedule.due()
+        for run, name, doing in ((self.run, "run", "collecting"), (self.round, "delivery", self.standing)):
+            if run is not None and run.deadline is not None and run.deadline <= now:
+                sent = run.kill(now, patience_s=KILL_AFTER_S)
+                slow = f"the {name} takes longer than {now - run.started:.0f} s: {sent}"
+                say(slow, warning=True)
+                if not self.stopping:
+                    tell(f"STATUS={doing}; {slow}")
+        if self.stopping:  # what cannot be waited for is not
+            self.run = None if self.run is not None and self.run.given_up else self.run
+            self.round = None if self.round is not None and self.round.given_up else self.round
+        due, round_due = self.schedule.due(), self._round_due()
         if self.run is None and not self.stopping and due is not None and due <= now:
             self._start(now)
+        if self.round is None and not self.stopping and round_due is not None and round_due <= now:
+            self._start_round(now)
         if self.ping_s is not None and self.ping_at <= now:
             tell("WATCHDOG=1")
             self.ping_at = now + self.ping_s
 
     def _timeout(self, now: float) -> float | None:
         """Seconds until something is due; None: sleep until something happens."""
-        times = [self.schedule.due() if self.run is None else self.run.deadline]
+        times = [
+            self.schedule.due() if self.run is None else self.run.deadline,
+            self._round_due() if self.round is None else self.round.deadline,
+        ]
         if self.ping_s is not None:
             times.append(self.ping_at)
         soonest = min((t for t in times if t is not None), default=None)

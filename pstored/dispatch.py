@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The round to all outgoing sinks: each in a process of its own, so that one that hangs costs only itself.
+
+The caller holds no lock: who writes in the archive need not wait, and the archive is only read here.
+"""
+
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from pstored.archive import Archive, stamp_seconds, utc
+from pstored.config import Config
+from pstored.courier import Round, Survey, Waiting, survey
+from pstored.errors import ArchiveError, PstoredError, SinkError
+from pstored.host import Host
+from pstored.outgoing import Outgoing
+from pstored.payload import Parcel, Reporter, Wanted, make_parcel
+from pstored.privileges import USER, become_owner
+from pstored.reporter import read_reporter
+from pstored.sinks import settings
+from pstored.sinks.base import OutgoingSink
+
+KILL_AFTER_S = 5.0
+"""A sink whose time is up is asked to end, and killed so much later."""
+
+
+class Arrival(NamedTuple):
+    """Something that a sink has taken."""
+
+    sink: str
+    crash: str
+    revision: int
+    stands_for: int
+    receipt: dict[str, Any]
+
+
+class Dispatch(NamedTuple):
+    """What one round did, and how things stand after it."""
+
+    arrived: tuple[Arrival, ...]
+    surveys: tuple[Survey, ...]
+    troubles: tuple[str, ...]
+    """What kept a sink from being tried."""
+
+    def next(self) -> float | None:
+        """When the next round is due, Unix seconds; None if there is nothing to do."""
+        return min((s.due for s in self.surveys if s.due is not None), default=None)
+
+    def exit_status(self) -> int:
+        """0, or 75 if something is still to be delivered."""
+        waits = any(s.open() or s.held for s in self.surveys)
+        return SinkError.exit_status if waits or self.troubles else 0
+
+
+Maker = Callable[[Any, settings.Delivery, Mapping[str, str]], OutgoingSink]
+"""Makes a sink of its table, ``[delivery]`` and the environment; raises SinkError if that cannot be."""
+
+
+def _file(table: Any, _delivery: settings.Delivery, _environ: Mapping[str, str]) -> OutgoingSink:
+    from pstored.sinks.file import FileSink
+
+    return FileSink(table)
+
+
+def _exec(table: Any, delivery: settings.Delivery, _environ: Mapping[str, str]) -> OutgoingSink:
+    from pstored.sinks.exec import ExecSink
+
+    return ExecSink(table, delivery.timeout_s)
+
+
+MAKERS: dict[str, Maker] = {"file": _file, "exec": _exec}
+"""Name to maker; a sink's module is imported only when it has something to deliver, in its own process."""
+
+
+def dispatch(host: Host, archive: Archive, config: Config) -> Dispatch:
+    """Deliver what is due to all outgoing sinks."""
+    arrived: list[Arrival] = []
+    troubles: list[str] = []
+    processes = [_Process(host, archive, config, name) for name in settings.enabled(config.outgoing)]
+    limit_s = settings.delivery(config.outgoing).sink_timeout_s
+    _wait(processes, time.monotonic() + limit_s)
+    for process in processes:
+        arrived += process.arrived
+        troubles += process.troubles
+        if process.hung:
+            error = SinkError(f"it took longer than {limit_s} s, and was ended")
+            troubles += _give_up(archive, config, process.name, error)
+    return Dispatch(tuple(arrived), *look(archive, config, troubles))
+
+
+def look(archive: Archive, config: Config, troubles: list[str]) -> tuple[tuple[Survey, ...], tuple[str, ...]]:
+    """How things stand with all outgoing sinks, and what is in the way of knowing that, and of *troubles*."""
+    found = []
+    for name in settings.enabled(config.outgoing):
+        try:
+            found.append(survey(archive, config, name, time.time()))
+        except ArchiveError as e:
+            troubles = [*troubles, f"{name}: {e}"]
+    return tuple(found), tuple(dict.fromkeys(troubles))
+
+
+def _give_up(archive: Archive, config: Config, name: str, error: SinkError) -> list[str]:
+    """Note, in the place of a process that was killed, that its sink is to be left alone for a while."""
+    try:
+        with Outgoing(archive, name).lock(wait=False) as mine:
+            if mine:
+                Round(archive, config, name).note_trouble(error)
+    except ArchiveError as e:
+        return [f"{name}: {e}"]
+    return []
+
+
+# -- a sink's process
+
+
+class _Process:
+    """A sink's process, as the parent sees it."""
+
+    def __init__(self, host: Host, archive: Archive, config: Config, name: str) -> None:
+        """Start it."""
+        self.name = name
+        self.arrived: list[Arrival] = []
+        self.troubles: list[str] = []
+        self.hung = False
+        self._rest = b""
+        self.fd, write_fd = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self.fd)
+            _work(host, archive, config, name, write_fd)
+        os.close(write_fd)
+
+    def read(self) -> bool:
+        """Take what it has said; False once it has ended."""
+        data = os.read(self.fd, 65536)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            said = json.loads(line)
+            if "trouble" in said:
+                self.troubles.append(f"{self.name}: {said['trouble']}")
+            else:
+                self.arrived.append(Arrival(self.name, **said))
+        return bool(data)
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.hung = True
+        os.kill(self.pid, number)  # it has not been waited for, so it is still ours
+
+    def end(self) -> None:
+        """Wait for it; it has closed its pipe."""
+        os.close(self.fd)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if status and not self.hung:
+            self.troubles.append(f"{self.name}: its process ended with {status}")
+
+
+def _wait(processes: list[_Process], deadline: float) -> None:
+    """Until all have ended; those that take too long are made to."""
+    signals = [signal.SIGTERM, signal.SIGKILL, None]
+    with selectors.DefaultSelector() as selector:
+        for process in processes:
+            selector.register(process.fd, selectors.EVENT_READ, process)
+        while selector.get_map():
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            for key, _ in ready:
+                process = key.data
+                if not process.read():
+                    selector.unregister(process.fd)
+                    process.end()
+            if time.monotonic() < deadline:
+                continue
+            if (number := signals.pop(0)) is None:
+                return  # it hangs in the kernel, and cannot be ended
+            for key in list(selector.get_map().values()):
+                key.data.kill(number)
+            deadline = time.monotonic() + KILL_AFTER_S
+
+
+def _work(host: Host, archive: Archive, config: Config, name: str, fd: int) -> NoReturn:
+    """The process's own life; says on *fd*, a line each, what arrived."""
+
+    def say(fact: dict[str, Any]) -> None:
+        os.write(fd, json.dumps(fact).encode() + b"\n")
+
+    status = 1
+    try:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        become_owner(archive.outgoing, user=USER if host.root == "/" else None)
+        with Outgoing(archive, name).lock(wait=False) as mine:
+            if mine:
+                _deliver(host, archive, config, name, say)
+        status = 0
+    except PstoredError as e:
+        say({"trouble": str(e)})
+        status = 0
+    except SystemExit:
+        pass
+    except BaseException:  # whatever it is, nothing of the parent's may be done here a second time  # noqa: BLE001
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _deliver(host: Host, archive: Archive, config: Config, name: str, say: Callable[[dict[str, Any]], None]) -> None:
+    table, delivery = config.outgoing[name], settings.delivery(config.outgoing)
+    wanted = Wanted(
+        delivery.text if table.text is None else table.text,
+        delivery.max_text_bytes if table.max_text_bytes is None else table.max_text_bytes,
+        delivery.redact,
+        delivery.redact_words,
+    )
+    reporter = read_reporter(host)
+    for one, receipt in Round(archive, config, name).run(
+        lambda: MAKERS[name](table, delivery, os.environ), lambda one: pack(archive, one, wanted, reporter)
+    ):
+        item = one.item
+        say({"crash": item.crash_id, "revision": item.revision, "stands_for": item.stands_for, "receipt": receipt})
+
+
+def pack(archive: Archive, one: Waiting, wanted: Wanted, reporter: Reporter) -> Parcel:
+    """Make the parcel of what is to be sent; of several crashes the newest that is still there is told.
+
+    Raises:
+        ArchiveError: it cannot be read.
+    """
+    there = [crash_id for crash_id in one.members if os.path.isdir(archive.crash_directory(crash_id))]
+    crash_id = (there or one.members)[-1]
+    first, last = (utc(stamp_seconds(member[:16])) for member in (one.members[0], one.members[-1]))
+    return make_parcel(
+        one.item.name,
+        archive.load_crash(crash_id),
+        archive.kernel_log(crash_id),
+        wanted=wanted,
+        reporter=reporter,
+        stands_for=one.item.stands_for,
+        first=first,
+        last=last,
+    )
