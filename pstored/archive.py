@@ -131,10 +131,10 @@ def id_stamp(seconds: int) -> str:
 
 def stamp_seconds(stamp: str) -> int:
     """Unix seconds of an id's time; 0 if it is no date."""
-    import calendar
+    from datetime import datetime  # takes this form without the 5 ms that strptime() takes to load
 
     try:
-        return calendar.timegm(time.strptime(stamp, _STAMP))
+        return int(datetime.fromisoformat(stamp).timestamp())
     except ValueError:
         return 0
 

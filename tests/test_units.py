@@ -23,7 +23,7 @@ UNITS = REPOSITORY / "units"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
 DELIVER = "pstored-deliver.service"
 """The only one with a network, and the only one that is not root."""
-MAX_EXPOSURE = {name: 10 for name in SERVICES} | {DELIVER: 11}
+MAX_EXPOSURE = dict.fromkeys(SERVICES, 10) | {DELIVER: 11}
 """In tenths: 1.0 of systemd-analyze security."""
 
 PLACES = {

@@ -14,13 +14,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from typing import Any
 
 from pstored.errors import SinkError
 from pstored.payload import Parcel
 from pstored.sinks.base import OutgoingSink
 from pstored.sinks.settings import Exec
+
+STDERR = 2
 
 
 class ExecSink(OutgoingSink):
@@ -41,7 +42,7 @@ class ExecSink(OutgoingSink):
         environment = {**os.environ, "PSTORED_UID": parcel.uid, "PSTORED_CRASH_ID": parcel.crash["id"]}
         try:
             process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=sys.stderr, env=environment, process_group=0
+                self._command, stdin=subprocess.PIPE, stdout=STDERR, env=environment, process_group=0
             )
         except OSError as e:
             raise SinkError(f"cannot run {self._command[0]!r}: {e.strerror}") from e
