@@ -20,7 +20,7 @@ from pstored.archive import SCHEMA, Archive, dump_json, join_id, seal
 from pstored.archive import Harvest as Bundle
 from pstored.boots.attribution import Attribution, Confidence, KernelLines, Method, Question, attribute
 from pstored.boots.ledger import read_ledger
-from pstored.bundle import is_foreign, live_boot
+from pstored.bundle import is_foreign, is_received, live_boot
 from pstored.config import Config
 from pstored.crash import find_crash, merge, no_crash, texts
 from pstored.dumps import MAX_PART, Dump, assemble
@@ -223,6 +223,7 @@ class _Analyzer:
                 started_ns=_started_ns(facts),
                 stamp_prefix=self.config.boots.stamp_prefix,
                 journal=self.journal,
+                received=is_received(facts),
                 from_here=not is_foreign(facts),
                 live=tuple(
                     (r.name, boot_id)

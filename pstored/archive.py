@@ -429,7 +429,7 @@ DAMAGED: dict[str, Any] = {
     "harvests": [],
 }
 """The summary of a crash whose crash.json cannot be read."""
-_LATER: dict[str, Any] = {"signature": None, "signature_loose": None}
+_LATER: dict[str, Any] = {"signature": None, "signature_loose": None, "sender": None}
 """What the summaries of older reports lack."""
 
 

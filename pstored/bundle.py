@@ -29,6 +29,12 @@ def is_foreign(facts: dict[str, Any]) -> bool:
     return facts.get("machine_id") is None and isinstance(store, dict) and "kind" in store
 
 
+def is_received(facts: dict[str, Any]) -> bool:
+    """Whether a harvest came over the net, so that anybody may have made it: ``pstored netconsole``."""
+    store = facts.get("store")
+    return isinstance(store, dict) and "sender" in store
+
+
 def write_bundle(
     archive: Archive,
     store: Store,

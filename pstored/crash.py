@@ -9,6 +9,7 @@ from pstored.dumps import Dump
 from pstored.incidents import Incident
 from pstored.logs import ends_orderly
 from pstored.oops import Event, EventKey, Severity, event_keys
+from pstored.parse.filename import BESIDE, split_record_name
 from pstored.parse.kmsg import gap_line
 from pstored.terminal import some
 
@@ -30,7 +31,8 @@ def find_crash(incident: Incident) -> Event | None:
             return event
     for name, log in incident.logs() + incident.loose_logs():
         event = log.event if name.startswith("console") else None
-        if event is not None and (event.severity is Severity.PANIC or not ends_orderly(log)):
+        # of an oops that a machine survived, pstore has a dump besides; of what is beside pstore, there is nothing else
+        if event is not None and (event.severity is Severity.PANIC or _is_beside(name) or not ends_orderly(log)):
             return event
     for record in incident.zones + incident.loose:
         if record.type == "mce":
@@ -39,6 +41,11 @@ def find_crash(incident: Incident) -> Event | None:
         return _unexplained(fatal[-1])
     end = incident.end()
     return None if end is None else _plain_event(end.kind, end.title, Severity.RESET)
+
+
+def _is_beside(name: str) -> bool:
+    record = split_record_name(name)
+    return record is not None and record.backend in BESIDE
 
 
 def other_reports(incident: Incident, event: Event) -> list[Event]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pstored.logs import Log, edge_times
-from pstored.parse.filename import BESIDE, KMSG
+from pstored.parse.filename import BESIDE, HEADERLESS, KMSG
 from pstored.parse.header import SHUTDOWN_REASONS
 from pstored.parse.kmsg import gap_line
 from pstored.parse.record import Record
@@ -57,7 +57,7 @@ class Dump:
     @property
     def is_complete(self) -> bool:
         """Nothing missing, nothing broken, as far as can be known."""
-        return not self.missing and not self.damage and (self.reason is not None or self.backend in BESIDE)
+        return not self.missing and not self.damage and (self.reason is not None or self.backend in HEADERLESS)
 
     @property
     def is_live(self) -> bool:

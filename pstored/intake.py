@@ -14,6 +14,7 @@ from pstored.archive import Archive, Harvest, Receipt
 from pstored.bundle import Earlier, read_back, write_bundle
 from pstored.host import Facts, Host
 from pstored.parse.filename import split_record_name
+from pstored.readers.model import Sender
 from pstored.store import Digest, RecordReadError, Store, record_key
 
 MAX_PASS = 32 << 20
@@ -39,6 +40,8 @@ class Offer(NamedTuple):
     damage: tuple[str, ...] = ()
     packed: bytes | None = None
     """The same record as a kernel shows it that cannot unpack it."""
+    sender: Sender | None = None
+    """Who sent it, if it came over the net."""
 
 
 class Fate(Enum):

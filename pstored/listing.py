@@ -20,6 +20,8 @@ def short_line(crash: dict[str, Any]) -> str:
     """A crash on one line: id, time, boot, what."""
     boot = crash["boot"]["id"]
     where = f"boot {boot[:8]}" if boot else "boot unknown"
+    if sender := crash.get("sender"):
+        where = f"{visible(sender['address'])}, {where}"
     when = _when(crash["time"]["wall"], doubtful=crash["time"]["doubtful"])
     whole = "" if crash["complete"] else "  (incomplete)"
     where += "?" if crash["boot"]["confidence"] == "low" else ""
@@ -43,13 +45,16 @@ def _short(crash_id: str) -> str:
     return crash_id.split("-")[1][:8]
 
 
-_COLUMNS = ("ID", "TIME (UTC)", "BOOT", "KERNEL", "BACKEND", "WHOLE", "END", "WHAT HAPPENED")
+_COLUMNS = ("ID", "TIME (UTC)", "BOOT", "SENDER", "KERNEL", "BACKEND", "WHOLE", "END", "WHAT HAPPENED")
+_SENDER = _COLUMNS.index("SENDER")
 
 
 def render_list(summaries: list[dict[str, Any]], *, style: Style = Style(), width: int | None = None) -> str:  # noqa: B008
     """The table of ``pstored list``; cut to *width* columns, if given."""
     rows = [_COLUMNS] + [_row(s) for s in summaries]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]
+    if not any(s.get("sender") for s in summaries):
+        rows = [row[:_SENDER] + row[_SENDER + 1 :] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     start = sum(widths) + 2 * len(widths)
     lines = []
     for at, row in enumerate(rows):
@@ -69,6 +74,7 @@ def _row(s: dict[str, Any]) -> tuple[str, ...]:
         _short(s["id"]),
         _when(s["time"], doubtful=s["doubtful"]),
         s["boot"][:8] + ("?" if s["confidence"] == "low" else "") if s["boot"] else "?",
+        visible(s.get("sender") or ""),
         visible(s["kernel"] or "?"),
         s["backend"] or "?",
         "yes" if s["complete"] else "no",

@@ -69,6 +69,8 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
         when += style.yellow(" (doubtful)")
     if time["uptime_s"] is not None:
         when += f", {_duration(time['uptime_s'])} into that boot"
+    if sender := crash.get("sender"):
+        facts += [("sender", visible(" ".join(word for word in (sender["address"], sender["host"]) if word)))]
     facts += [("when", when)]
     facts += [("kernel", visible(kernel["release"] or "unknown"))]
     if kernel["hardware"]:

@@ -44,6 +44,18 @@ class CollectedReport(_Model):
     harvests: list[str] = Field(description="all harvests with records of this crash")
 
 
+class SenderReport(_Model):
+    """Who sent a crash over the net."""
+
+    address: str = Field(description="as the datagrams had it, which anybody can forge; empty: not known")
+    host: str | None = Field(description="the host name, as the machine's own words have it; null: they do not")
+
+    def __str__(self) -> str:
+        """Both in one word or two."""
+        words = [word for word in (self.address, self.host) if word]
+        return words[0] if len(words) == 1 else f"{words[0]} ({words[1]})"
+
+
 class TimeReport(_Model):
     """When it crashed."""
 
@@ -133,6 +145,9 @@ class Report(_Model):
     )
     boot: BootReport
     collected: CollectedReport
+    sender: SenderReport | None = Field(
+        default=None, description="which machine it was, where the records came over the net; null: they did not"
+    )
     time: TimeReport
     kernel: KernelReport
     machine_id: str | None
@@ -207,6 +222,7 @@ def build(
         notes.append("comm, pid: the text names no task")
     if not backends:
         notes.append("backend: no record has a name that tells it")
+    sender = _sender(incident, harvests)
     others = other_reports(incident, event)
     if len(others) > MOST_REPORTS:
         notes.append(f"other_events: {len(others) - MOST_REPORTS} earlier ones are left out")
@@ -224,6 +240,7 @@ def build(
         "signature": event.strict or None,
         "signature_loose": event.loose or None,
         "backend": backends[0] if backends else None,
+        "sender": None if sender is None else str(sender),
         "complete": complete,
         "order": order,
         "revision": revision,
@@ -249,6 +266,7 @@ def build(
             harvest_id=harvests[0]["id"],
             harvests=[h["id"] for h in harvests],
         ),
+        sender=sender,
         time=time,
         kernel=kernel,
         machine_id=harvests[0].get("machine_id"),
@@ -280,6 +298,16 @@ def _imported_from(harvest: dict[str, Any]) -> str | None:
     """The directory that an import was from; None for a harvest of the store."""
     store = harvest.get("store")
     return str(store.get("path")) if isinstance(store, dict) and store.get("kind") else None
+
+
+def _sender(incident: Incident, harvests: list[dict[str, Any]]) -> SenderReport | None:
+    """Of the newest record that has one: a host name may have come late."""
+    said = {(h["id"], r["name"]): r.get("sender") for h in harvests for r in h.get("records", ())}
+    for record in sorted(incident.records(), key=lambda r: (r.harvest_id, r.name), reverse=True):
+        sender = said.get((record.harvest_id, record.name))
+        if isinstance(sender, dict):
+            return SenderReport(address=str(sender.get("address", "")), host=sender.get("host"))
+    return None
 
 
 def _record(record: Record, erased: dict[str, Any] | None, source: str | None) -> RecordReport:
@@ -335,6 +363,10 @@ def _time(incident: Incident, banner: str | None, harvest: dict[str, Any], notes
             doubtful=True,
             why="the last sign of life; when exactly it ended is not known",
         )
+    received = [r for r in incident.zones + incident.loose if r.time_ns is not None]
+    if not walls and received:
+        newest = max(received, key=lambda r: r.time_ns or 0)
+        return _time_of_writer(newest, uptime)
     if not walls:
         return TimeReport(
             wall=None,
@@ -345,6 +377,16 @@ def _time(incident: Incident, banner: str | None, harvest: dict[str, Any], notes
     wall_ns = max(walls)
     why = _doubt(wall_ns, banner, harvest.get("time_ns"))
     return TimeReport(wall=_iso(wall_ns), uptime_s=uptime, doubtful=why is not None, why=why)
+
+
+def _time_of_writer(record: Record, uptime_s: float | None) -> TimeReport:
+    """What the clock of whoever wrote the console down says: a logger of a serial line, a receiver on the net."""
+    return TimeReport(
+        wall=_iso(record.time_ns or 0),
+        uptime_s=uptime_s,
+        doubtful=record.backend == "serial",
+        why="by the clock of the program that logged the console" if record.backend == "serial" else None,
+    )
 
 
 def _uptime_s(incident: Incident) -> float | None:

@@ -214,6 +214,7 @@ class _Taking:
             notes=notes,
             damage=found.damage,
             packed=found.packed,
+            sender=found.sender,
         )
         if self.intake.offer(offer) is Fate.LEFT:
             self.problems.say(LEFT, found.name)
@@ -232,8 +233,15 @@ class _Taking:
         if wanted.offset or wanted.size is not None:
             store |= {"offset": wanted.offset, "size": wanted.size}
         store["remarks"] = [*self.notes.sentences(), *self.problems.sentences()]
-        said = {name: {"notes": o.notes, "damage": o.damage} for name, o in offers.items() if o.notes or o.damage}
-        return describe(self.facts, store=store, said=said)
+        return describe(self.facts, store=store, said={name: _said(offer) for name, offer in offers.items()})
+
+
+def _said(offer: Offer) -> dict[str, object]:
+    """What harvest.json says of a record besides its receipt; nothing, where there is nothing to say."""
+    found: dict[str, object] = {"notes": offer.notes, "damage": offer.damage}
+    if offer.sender is not None:
+        found["sender"] = offer.sender._asdict()
+    return {key: value for key, value in found.items() if value}
 
 
 def _shown(path: str) -> str:

@@ -74,6 +74,7 @@ def ask(
     now: str | None = NOW,
     started_s: float | None = T0 + 130,
     journal: KernelLines | None = None,
+    received: bool = False,
 ) -> Attribution:
     """Attribute records that are of one boot."""
     decoded = [decode_record(name, data, mtime_ns=int(mtime * 1e9)) for name, data, mtime in records]
@@ -87,6 +88,7 @@ def ask(
             started_ns=None if started_s is None else int(started_s * 1e9),
             stamp_prefix=PREFIX,
             journal=journal,
+            received=received,
         )
     )
 
@@ -495,3 +497,27 @@ def test_a_line_with_wrong_types_is_left_out_or_harmless(change: dict[str, objec
     assert all(isinstance(b.boot_id, str) for b in found)
     assert ask(dump(), ledger=tuple(found)).evidence
     assert ask(console(), ledger=tuple(found)).evidence
+
+
+# -- what came over the net
+
+
+@pytest.mark.parametrize("boot_id", [OLD, NOW])
+def test_what_came_over_the_net_is_of_no_boot_of_this_machine(boot_id: str) -> None:
+    """Whatever it says: anybody can send a stamp."""
+    record = ("console-netconsole-1", console(text=stamped(boot_id))[1], T0 + 100)
+    answer = ask(record, ledger=(boot(OLD), boot(NOW, T0 + 130)), received=True)
+    assert (answer.boot_id, answer.method) == (None, Method.UNKNOWN)
+    assert answer.evidence == (
+        f"it came over the net with stamps of boots that it cannot be of, or of several: {boot_id}",
+    )
+
+
+def test_stamp_that_came_over_the_net_is_its_senders_word() -> None:
+    """And no more than that."""
+    record = ("console-netconsole-1", console(text=stamped(OTHER))[1], T0 + 100)
+    answer = ask(record, ledger=(boot(OLD), boot(NOW)), received=True)
+    assert (answer.boot_id, answer.method, answer.confidence) == (OTHER, Method.STAMP, Confidence.LOW)
+    bare = ask(("console-netconsole-1", console()[1], T0 + 100), ledger=(boot(OLD),), received=True)
+    assert (bare.boot_id, bare.confidence) == (None, Confidence.NONE)
+    assert "bears no stamp" in bare.evidence[0]

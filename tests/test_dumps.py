@@ -142,10 +142,13 @@ def test_a_dump_of_more_than_a_hundred_parts_is_one(backend: str) -> None:
 
 def test_a_record_without_header_is_a_dump_of_its_own() -> None:
     """It has no reason, no parts, and is not called complete."""
-    bare = [decode_record(f"dmesg-nvram-{n}", b"text %d\n" % n, mtime_ns=T0 * S) for n in range(3)]
+    bare = [decode_record(f"dmesg-ramoops-{n}", b"text %d\n" % n, mtime_ns=T0 * S) for n in range(3)]
     dumps = assemble(bare)
     assert [d.text for d in dumps] == [b"text 0\n", b"text 1\n", b"text 2\n"]
     assert all(d.reason is None and d.parts == () and not d.is_complete for d in dumps)
+    # but where no driver writes one, nothing is missing
+    (plain,) = assemble([decode_record("dmesg-nvram-1", b"some text\xff\n", mtime_ns=T0 * S)])
+    assert (plain.text, plain.is_complete) == (b"some text\xff\n", True)
 
 
 def test_damage_is_given_with_the_record_it_is_in() -> None:

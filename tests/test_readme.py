@@ -95,6 +95,7 @@ def test_journal_fields_are_documented(tmp_path: Path) -> None:
     sent |= {"PSTORE_FUNCTION"}  # absent where the log names none, as here
     assert "PSTORE_SIGNATURE" in sent
     sent |= {"PSTORE_RESTORED"}  # of lines that were given back
+    sent |= {"PSTORE_SENDER", "PSTORE_SENDER_HOST"}  # of what came over the net
     assert set(re.findall(r"`(PSTORE_\w+)`", README)) == sent
     for message_id in (MESSAGE_ID, RESET_MESSAGE_ID):
         assert f"MESSAGE_ID={message_id}" in README

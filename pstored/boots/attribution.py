@@ -106,6 +106,8 @@ class Question:
     """None if it is not to be asked."""
     live: tuple[tuple[str, str], ...] = ()
     """Names of the records that were read from the log of a running kernel, each with the boot that it was."""
+    received: bool = False
+    """Whether the records came over the net: another machine's, and what they say of themselves is no proof."""
     from_here: bool = True
     """Whether the records are known to be this machine's: an import may be another's, which booted at the same time."""
 
@@ -113,6 +115,8 @@ class Question:
 def attribute(question: Question) -> Attribution:
     """Name the boot that crashed, or say why it cannot be named."""
     reasons: list[str] = []
+    if question.received:
+        return _of_sender(question)
     for method in METHODS:
         answer = method(question, reasons)
         if answer is not None:
@@ -150,6 +154,19 @@ def _by_stamp(question: Question, reasons: list[str]) -> Attribution | None:
         return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.HIGH, evidence=(evidence, near))
     far = "whether the dump is of that boot is not proven"
     return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.LOW, evidence=(evidence, far))
+
+
+def _of_sender(question: Question) -> Attribution:
+    """The boot that a sender on the net says it is; never one of this machine, whatever it says."""
+    stamps = _stamps(question.incident.logs(), question.stamp_prefix)
+    ours = {boot.boot_id for boot in question.ledger} | {question.collecting_boot}
+    why = f"it came over the net, and bears no stamp ({question.stamp_prefix}<boot-id>)"
+    if len(stamps) == 1 and (boot_id := next(iter(stamps))) not in ours:
+        said = f"it bears the stamp {question.stamp_prefix}{boot_id}, and came over the net: anybody can have sent it"
+        return Attribution(boot_id=boot_id, method=Method.STAMP, confidence=Confidence.LOW, evidence=(said,))
+    if stamps:
+        why = f"it came over the net with stamps of boots that it cannot be of, or of several: {', '.join(stamps)}"
+    return Attribution(boot_id=None, method=Method.UNKNOWN, confidence=Confidence.NONE, evidence=(why,))
 
 
 def _stamps(logs: list[tuple[str, Log]], prefix: str) -> dict[str, str]:

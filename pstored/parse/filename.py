@@ -42,6 +42,9 @@ BESIDE = {
 Their ``dmesg`` records have no header, and never had one.  Their ``console`` is that of any boot, and may end anywhere.
 """
 
+HEADERLESS = frozenset((*BESIDE, "nvram"))
+"""Backends whose dumps may have no header: powerpc's nvram driver writes none where there is no pstore."""
+
 
 class RecordName(NamedTuple):
     """What a file name in pstorefs says."""

@@ -33,7 +33,8 @@ class Record:
     backend: str | None
     id: int | None
     time_ns: int | None
-    """The crash's time by the crashed boot's clock; None for zones without one (console, pmsg, ftrace, mce)."""
+    """The crash's time by the crashed boot's clock; None for zones without one (console, pmsg, ftrace, mce), but for
+    consoles that others wrote down (BESIDE): by their clock."""
     boot_key: int | None
     """Equal for ERST records of one boot; None elsewhere."""
     compression: str | None
@@ -172,15 +173,24 @@ def _dmesg(draft: _Draft) -> None:
         try:
             unpacked = unpack(draft.content)
         except DamagedError:
-            draft.damage.append("is not text, and nothing unpacks it")
-            return
-        draft.notes.append("compressed, though its name does not say so")
-        draft.compression = unpacked.algorithm.value
-        draft.damage += unpacked.damage
-        split = split_dump_header(unpacked.text)
+            if _is_binary(draft.content):
+                draft.damage.append("is not text, and nothing unpacks it")
+                return
+            unpacked = None
+        if unpacked is not None:
+            draft.notes.append("compressed, though its name does not say so")
+            draft.compression = unpacked.algorithm.value
+            draft.damage += unpacked.damage
+            split = split_dump_header(unpacked.text)
     if split.header is None:
         draft.notes.append("has no header: reason, count and part are unknown")
     draft.header, draft.text, draft.time_ns = split.header, split.text, split.time_ns
+
+
+def _is_binary(content: bytes) -> bool:
+    """Whether it is no text, in which some bytes may be no ASCII, too."""
+    sample = content[:_TEXT_SAMPLE]
+    return len(_BINARY.findall(sample)) * 8 > len(sample)
 
 
 def _console(draft: _Draft) -> None:
@@ -223,6 +233,8 @@ _DECODERS = {"dmesg": _dmesg, "console": _console, "pmsg": _pmsg, "ftrace": _ftr
 
 
 def _time(draft: _Draft, name: RecordName | None, mtime_ns: int) -> int | None:
+    if draft.type == "console" and name is not None and name.backend in BESIDE:
+        return mtime_ns or None
     if draft.type != "dmesg":
         return None
     if draft.time_ns is not None:

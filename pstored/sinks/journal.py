@@ -92,6 +92,8 @@ def message(crash: dict[str, Any]) -> str:
     """What happened, on which boot and kernel, in one line."""
     boot = crash["boot"]["id"]
     where = f"boot {boot}" if boot else "a boot that cannot be named"
+    if sender := crash.get("sender"):
+        where = f"{sender['host'] or sender['address']}, {where}"
     kernel = f"kernel {crash['kernel']['release'] or 'unknown'}"
     title = crash["title"]
     if crash["severity"] == "reset":
@@ -105,6 +107,7 @@ def fields(crash: dict[str, Any], *, text: bytes, report_path: str, cap: int) ->
     """The entry's fields."""
     boot = crash["boot"]["id"]
     event = crash.get("event") or {}  # an older report has none
+    sender = crash.get("sender") or {}
     found: dict[str, str | bytes | None] = {
         "MESSAGE": message(crash),
         "MESSAGE_ID": message_id(crash),
@@ -123,6 +126,8 @@ def fields(crash: dict[str, Any], *, text: bytes, report_path: str, cap: int) ->
         "PSTORE_BOOT_CONFIDENCE": crash["boot"]["confidence"],
         "PSTORE_TIME": crash["time"]["wall"],
         "PSTORE_KERNEL": crash["kernel"]["release"],
+        "PSTORE_SENDER": sender.get("address") or None,
+        "PSTORE_SENDER_HOST": sender.get("host"),
         "PSTORE_BACKEND": crash["backend"],
         "PSTORE_COMPLETE": "1" if crash["complete"] else "0",
         "PSTORE_REPORT": report_path,
