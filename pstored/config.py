@@ -69,6 +69,14 @@ class Boots(NamedTuple):
     """Look for the records' kernel lines in the system's journal."""
 
 
+class Kdump(NamedTuple):
+    """``[kdump]``: what kdump has saved on this machine."""
+
+    enabled: bool = True
+    """Take the logs there into the archive; nothing is moved or removed."""
+    path: str = "/var/crash"
+
+
 class Journal(NamedTuple):
     """``[journal]``: the systemd journal as a sink."""
 
@@ -102,6 +110,7 @@ class Config(NamedTuple):
     harvest: Harvest = Harvest()
     archive: Archive = Archive()
     boots: Boots = Boots()
+    kdump: Kdump = Kdump()
     journal: Journal = Journal()
     watch: Watch = Watch()
     outgoing: Mapping[str, Any] = NOTHING

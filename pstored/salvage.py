@@ -131,7 +131,7 @@ class _Salvager:
         if self.wanted.kind is not None:
             return self.wanted.kind
         part = self.part(opened)
-        return next((k for k, kind in KINDS.items() if kind.module and _recognizes(load(k), k, part)), None)
+        return next((k for k, kind in KINDS.items() if kind.module and recognizes(load(k), k, part)), None)
 
     def _each(self, paths: Iterable[str], problems: Sayings) -> Iterator[Opened]:
         """One after the other, each open only until the next."""
@@ -188,7 +188,7 @@ class _Taking:
         name = os.path.basename(opened.name) or "standard input"
         for remark in opened.remarks:
             self._say(remark, name)
-        for found in _everything(load(self.kind), self.kind, self.salvager.part(opened), self.salvager.wanted.options):
+        for found in everything(load(self.kind), self.kind, self.salvager.part(opened), self.salvager.wanted.options):
             if isinstance(found, Remark):
                 self._say(found, name)
             else:
@@ -248,7 +248,7 @@ def _shown(path: str) -> str:
     return "standard input" if path == STANDARD_INPUT else os.path.abspath(path)
 
 
-def _recognizes(reader: Reader, kind: str, source: Source) -> bool:
+def recognizes(reader: Reader, kind: str, source: Source) -> bool:
     try:
         return reader.recognize(source)
     except Exception:  # whatever is in it, the other readers may know it
@@ -256,7 +256,7 @@ def _recognizes(reader: Reader, kind: str, source: Source) -> bool:
         return False
 
 
-def _everything(reader: Reader, kind: str, source: Source, options: Options) -> Iterator[Salvaged | Remark]:
+def everything(reader: Reader, kind: str, source: Source, options: Options) -> Iterator[Salvaged | Remark]:
     """What a reader gives; what it gave before it failed counts."""
     try:
         yield from reader.read(source, options)

@@ -30,6 +30,8 @@ MAX_XZ_MEMORY = 128 << 20
 """xz -9 takes 65 MiB; a file may ask for 4 GiB."""
 MAX_DIGEST = 1 << 30
 """Of a larger source no digest is taken: it would take longer than the rest."""
+FINGER = 1 << 20
+"""Bytes at each end that make a fingerprint."""
 _ZEROS = bytes(CHUNK)
 
 
@@ -66,7 +68,15 @@ class Opened:
         """What harvest.json says of the file as it lies there: path, size, and digest, where that is affordable."""
         file = self._packed or self
         path = os.path.abspath(self.name) if self.name else None
-        return {"path": path, "size": file.size, "sha256": file.sha256()}
+        facts: dict[str, object] = {"path": path, "size": file.size, "sha256": file.sha256()}
+        return facts if facts["sha256"] is not None else facts | {"fingerprint": file.fingerprint()}
+
+    def fingerprint(self) -> str:
+        """The SHA-256 of size (decimal, a newline), first and last MiB: what a file too large for more is known by."""
+        digest = hashlib.sha256(b"%d\n" % self.size)
+        digest.update(self.read(0, FINGER))
+        digest.update(self.read(max(FINGER, self.size - FINGER), FINGER))
+        return digest.hexdigest()
 
     def sha256(self) -> str | None:
         """The digest of all of it; None if it is too large for that, or not all can be read."""
@@ -87,12 +97,13 @@ class Opened:
             self._packed.close()
 
 
-def open_source(path: str, end: int | None = None) -> Opened:
+def open_source(path: str, end: int | None = None, *, unpacked: bool = True) -> Opened:
     """Open a file, a device, or standard input (``-``), and unpack it if it is packed.
 
     Args:
         path: which.
         end: up to which byte it is to be read, if that is known: a device like /dev/mem does not say where it ends.
+        unpacked: a packed file is to be read as what it holds; that may take long.
 
     Raises:
         StoreError: it cannot be opened, or is nothing that can be read from any place.
@@ -113,7 +124,10 @@ def open_source(path: str, end: int | None = None) -> Opened:
         os.close(fd)
         raise StoreError(f"{path!r} is neither a file nor a device")
     file = open(fd, "rb", buffering=0)  # closed by whoever asked for it  # noqa: SIM115
-    return _unpack(Opened(file, path, state.st_size)) if is_file else _open_device(file, path, end)
+    if not is_file:
+        return _open_device(file, path, end)
+    opened = Opened(file, path, state.st_size)
+    return _unpack(opened) if unpacked else opened
 
 
 def _open_device(file: BinaryIO, path: str, end: int | None) -> Opened:

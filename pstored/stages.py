@@ -6,6 +6,7 @@ Each is a function of its own; here is what ``collect`` does, and what single co
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from pstored import kernellog
@@ -23,6 +24,7 @@ from pstored.host import Host
 from pstored.imports import import_systemd_pstore
 from pstored.intake import Import
 from pstored.journal.bootjournal import BootJournal
+from pstored.kdump import collect_kdump
 from pstored.quota import prune
 from pstored.stamp import UNSTAMPED, Stamp, stamp
 
@@ -36,6 +38,7 @@ class Collected(NamedTuple):
     imported: Import | None
     log: kernellog.Look | None
     """None if the running kernel's log was not to be looked into."""
+    kdump: Import | None = None
     found: Found | None = None
     """None if the analysis was not reached, and nothing behind it."""
     crashes: tuple[dict[str, Any], ...] = ()
@@ -46,13 +49,16 @@ class Collected(NamedTuple):
     trouble: PstoredError | None = None
     """What kept a stage from being done."""
 
+    def _problems(self) -> bool:
+        return any(i is not None and i.problems for i in (self.imported, self.kdump))
+
     def due(self) -> list[str]:
         """What is left to be done, in words."""
         left = Counter(str(e.outcome) for e in self.harvest.erasures if e.is_trouble())
         waiting = Counter(e.sink for e in self.delivery.pending if not e.refused)
         due = [f"{n} record{'s' * (n != 1)} in the store: {outcome}" for outcome, n in sorted(left.items())]
         due += [f"{n} to be delivered: {sink}" for sink, n in sorted(waiting.items())]
-        due += ["the import"] if self.imported is not None and self.imported.problems else []
+        due += ["the import"] if self._problems() else []
         due += [f"{n} not analyzed"] if self.found is not None and (n := len(self.found.failures)) else []
         due += ["the log of the running kernel"] if self.log is not None and self.log.failed else []
         return due + ([str(self.trouble)] if self.trouble is not None else [])
@@ -66,7 +72,7 @@ class Collected(NamedTuple):
         parts = (
             any(e.is_trouble() and e.outcome not in waits for e in self.harvest.erasures),
             any(not e.refused for e in self.delivery.pending),
-            self.imported is not None and self.imported.problems,
+            self._problems(),
             self.log is not None and self.log.failed,
             self.trouble is not None,
         )
@@ -76,7 +82,7 @@ class Collected(NamedTuple):
         """0; 1 if something is damaged or left to be done; 75 if it is only to be delivered."""
         parts = (
             self.harvest.exit_status(),
-            self.imported is not None and self.imported.problems,
+            self._problems(),
             self.log is not None and self.log.failed,
             self.found is not None and self.found.failures,
             not all(crash["complete"] for crash in self.crashes),
@@ -97,18 +103,21 @@ def collect(host: Host, config: Config, archive: Archive, *, kernel_log: bool) -
         ArchiveError: the archive cannot be written, or does not read back; nothing was erased.
     """
     stamped = stamp(host, config.boots.stamp_prefix)  # before anything that may fail, or take long
-    done, imported = NOTHING, None
+    done = NOTHING
     trouble: PstoredError | None = None
     try:
         done = with_room(archive, config, lambda: harvest(host, config))
     except StoreError as e:
         trouble = e
-    try:
-        imported = with_room(archive, config, lambda: import_systemd_pstore(host, config))
-    except PstoredError as e:
-        trouble = trouble or e
+    imports: list[Import | None] = []
+    for take in (import_systemd_pstore, collect_kdump):
+        try:
+            imports.append(with_room(archive, config, partial(take, host, config)))
+        except PstoredError as e:
+            imports.append(None)
+            trouble = trouble or e
     log = _look_into_log(host, config, archive) if kernel_log else None
-    so_far = Collected(done, imported, log, trouble=trouble)
+    so_far = Collected(done, imports[0], log, imports[1], trouble=trouble)
     try:
         with archive.lock():
             found = find(host, config, archive, stamped=stamped, touched=done.touched)

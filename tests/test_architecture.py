@@ -119,6 +119,7 @@ FLOORS: list[set[str]] = [
     {"report", "boots.history"},
     {"imports"},
     {"harvest", "salvage", "kernellog", "analyze", "deliver", "dispatch", "boots.settle", "daemon.watch"},
+    {"kdump"},
     {"stages"},
     {"cli.context"},
     {"cli.output", "cli.outgoing"},

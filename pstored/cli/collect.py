@@ -46,6 +46,7 @@ def collect(options: Namespace) -> int:
             {
                 "harvest": output.pass_facts(done.harvest),
                 "import": output.import_facts(done.imported),
+                "kdump": output.import_facts(done.kdump),
                 "kernel_log": output.look_facts(done.log),
                 "crashes": list(done.crashes),
                 "notes": list(done.found.notes),
@@ -55,8 +56,9 @@ def collect(options: Namespace) -> int:
         )
     else:
         output.print_pass(done.harvest, context.config.harvest.store)
-        if done.imported is not None and (done.imported.archived or done.imported.problems):
-            output.print_import(done.imported)
+        for imported in (done.imported, done.kdump):
+            if imported is not None and (imported.archived or imported.problems):
+                output.print_import(imported)
         if done.log is not None:
             output.print_look(done.log)
         output.print_found(done.found, done.crashes)

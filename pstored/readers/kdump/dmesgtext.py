@@ -36,10 +36,14 @@ INCOMPLETE = "incomplete"
 
 
 def recognize(source: Source) -> bool:
-    """Whether it begins with a message, holds what these tools print, and is named as kdump names it."""
+    """Whether it is such a log, and named as kdump names it."""
+    return _NAME.fullmatch(os.path.basename(source.name)) is not None and is_log(source)
+
+
+def is_log(source: Source) -> bool:
+    """Whether it begins with a message, and holds what these tools print."""
     head = source.read(0, SAMPLE)
-    is_named = _NAME.fullmatch(os.path.basename(source.name)) is not None
-    return is_named and _START.match(head) is not None and _BINARY.search(head) is None
+    return _START.match(head) is not None and _BINARY.search(head) is None
 
 
 def read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:  # noqa: ARG001 - as all readers

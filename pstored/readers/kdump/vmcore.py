@@ -6,12 +6,13 @@ far larger than memory, so they are read from in pieces, where something is want
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from pstored.errors import DamagedError
 from pstored.parse.filename import KDUMP
 from pstored.readers.kdump.diskdump import DiskDump, is_diskdump
 from pstored.readers.kdump.elf import ElfCore, is_elf_core
-from pstored.readers.kdump.flattened import Flattened, is_flattened
+from pstored.readers.kdump.flattened import MAX_PIECES, Flattened, is_flattened
 from pstored.readers.kdump.image import Image
 from pstored.readers.kdump.memory import KernelMemory
 from pstored.readers.kdump.oldlog import RecordLog, TextLog
@@ -39,9 +40,9 @@ def recognize(source: Source) -> bool:
         return False
 
 
-def read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:
-    """The log of the kernel that crashed, as pstore would show it."""
-    flattened = Flattened(source) if is_flattened(source) else None
+def read(source: Source, options: Options, *, max_pieces: int = MAX_PIECES) -> Iterator[Salvaged | Remark]:
+    """The log of the kernel that crashed, as pstore would show it; of a flattened dump so many pieces are looked at."""
+    flattened = Flattened(source, max_pieces=max_pieces) if is_flattened(source) else None
     image: Image | None = None
     try:
         if flattened is not None and not is_diskdump(flattened):
@@ -113,6 +114,11 @@ def _facts(image: Image, is_flattened: bool) -> Iterator[str]:
 
 def _damage(flattened: Flattened | None, image: Image | None) -> list[str]:
     return ([] if image is None else image.damage) + ([] if flattened is None else flattened.damage)
+
+
+def quick(max_pieces: int) -> Reader:
+    """A reader that gives up on a flattened dump after so many pieces."""
+    return Reader(recognize, partial(read, max_pieces=max_pieces))
 
 
 READER = Reader(recognize, read)
