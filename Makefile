@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 PREFIX ?= /usr
 
-.PHONY: all demo test test-vm bench lint install install-units clean
+.PHONY: all demo test test-vm proof bench lint install install-units clean
 
 all: $(VENV)/.ready
 
@@ -22,13 +22,19 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/python -m fake_pstore --demo
 
 test: $(VENV)/.ready
-	.ci/apt systemd systemd-journal-remote util-linux
+	.ci/apt strace systemd systemd-journal-remote util-linux
 	$(VENV)/bin/pytest
 
 # Real kernels in QEMU, crashed and collected from: some 20 minutes on two cores.
 test-vm: $(VENV)/.ready
 	.ci/apt $$(cat tests/vm/packages.txt)
 	$(VENV)/bin/pytest -m vm tests/vm
+
+# Killed, and failed, at every system call there is: the long ways of what `make test` goes short ways of.  Needs root;
+# an hour or two on two cores.
+proof: $(VENV)/.ready
+	.ci/apt strace systemd systemd-journal-remote util-linux
+	$(VENV)/bin/pytest -m proof tests/proof
 
 # Ratios between whole processes, against the budgets; not part of the tests, since a busy machine would fail them.
 bench: $(VENV)/.ready

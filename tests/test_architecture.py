@@ -135,7 +135,7 @@ The empty name is the package itself, which holds the version; ``cli``, ``parse`
 
 PACKAGE = REPOSITORY / "pstored"
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
-OURS = [*FILES, *sorted((REPOSITORY / "fake_pstore").rglob("*.py")), *sorted((REPOSITORY / "tests").glob("*.py"))]
+OURS = [*FILES, *sorted((REPOSITORY / "fake_pstore").rglob("*.py")), *sorted((REPOSITORY / "tests").rglob("*.py"))]
 MAX_LINES = 500
 
 
