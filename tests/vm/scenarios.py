@@ -107,9 +107,9 @@ class Bench:
         """Boot, stamp, panic."""
         return self.machine.crash(self.start("crash", script, **more))
 
-    def collect(self, script: str = "", **more: Any) -> Collected:
-        """Boot, run *script*, collect, power off."""
-        return read_collected(self.machine.run(self.start("collect", script + collect(), **more)).job)
+    def collect(self, script: str = "", after: str = "", **more: Any) -> Collected:
+        """Boot, run *script*, collect, run *after*, power off."""
+        return read_collected(self.machine.run(self.start("collect", script + collect() + after, **more)).job)
 
 
 def boot_id(vm: Vm) -> str:

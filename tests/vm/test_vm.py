@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm import kernels
+from tests.vm.kdump import KDUMP_SCENARIOS
 from tests.vm.scenarios import SCENARIOS, Scenario
 from tests.vm.service import SERVICE_SCENARIOS
 from tests.vm.vm import CRASH, LostVmError, Machine, Start
@@ -45,7 +46,7 @@ def directory(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
         shutil.rmtree(tmp_path)
 
 
-ALL = (*SCENARIOS, *SERVICE_SCENARIOS)
+ALL = (*SCENARIOS, *KDUMP_SCENARIOS, *SERVICE_SCENARIOS)
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=[scenario.name for scenario in ALL])

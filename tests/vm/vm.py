@@ -61,6 +61,13 @@ def ramoops(architecture: str = "amd64", *, ecc: int = 1, record_size: int = 0x2
     return f"ramoops mem_address={address:#x} mem_size={RAMOOPS_SIZE:#x} record_size={record_size:#x} ecc={ecc} {more}"
 
 
+def load_crash_kernel(kernel: str) -> str:
+    """Give the script that loads *kernel* as the one that a panic starts; with ``crashkernel=`` on the command line."""
+    boot = kernels.prepare(kernel)
+    append = "console=ttyS0 loglevel=4 panic=-1 nr_cpus=1 reset_devices"
+    return f"kexec -p {boot.vmlinuz} --initrd={boot.initramfs} --append='{append}' || exit 1\n"
+
+
 class Start(NamedTuple):
     """What one start of a machine is for."""
 
@@ -77,6 +84,8 @@ class Start(NamedTuple):
     """to be found in /job"""
     tree: Path | None = None
     """a directory that is laid over the host's files, as a package would be; not for busybox"""
+    capture: str = ""
+    """what the crash kernel does, if the script has loaded one: see :func:`load_crash_kernel`"""
     setup: str = ""
     """mode systemd: a script run in the host's files before systemd is, as a package's would be"""
 
@@ -91,6 +100,8 @@ class Machine:
     erst: bool = False
     blk: bool = False
     disk: bool = True
+    arguments: str = ""
+    """more for the kernel's command line"""
     starts: int = dataclasses.field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -192,6 +203,7 @@ class Vm:
         (job / "mode").write_text(start.mode + "\n")
         (job / "load").write_text("".join(line + "\n" for line in start.load))
         (job / "run.sh").write_text(start.script)
+        (job / "capture.sh").write_text(start.capture)
         (job / "setup.sh").write_text(start.setup)
         if start.tree is not None:
             (job / "tree").touch()
@@ -337,7 +349,7 @@ class Vm:
         if self._start.rtc:
             command += ["-rtc", f"base={self._start.rtc}"]
         command += ["-kernel", str(self._boot.vmlinuz), "-initrd", str(self._boot.initramfs)]
-        return [*command, "-append", _ARGUMENTS[self._boot.architecture]]
+        return [*command, "-append", f"{_ARGUMENTS[self._boot.architecture]} {machine.arguments}"]
 
 
 def _close_pipe(pipe: IO[bytes] | None) -> None:
