@@ -144,9 +144,10 @@ def cap(text: bytes, most: int) -> tuple[bytes, int]:
     """
     if len(text) <= most:
         return text, 0
-    head, tail = text[: most // HEAD_SHARE], text[len(text) - (most - most // HEAD_SHARE) :] if most else b""
+    start = len(text) - (most - most // HEAD_SHARE)
+    head, tail = text[: most // HEAD_SHARE], text[start:]
     head = head[: head.rfind(b"\n") + 1] or head
-    tail = tail[tail.find(b"\n") + 1 :] or tail
+    tail = tail if text[start - 1 : start] == b"\n" else tail[tail.find(b"\n") + 1 :] or tail
     left_out = len(text) - len(head) - len(tail)
     between = b"" if not head or head.endswith(b"\n") else b"\n"
     return b"%b%b--- pstored: %d bytes are left out here\n%b" % (head, between, left_out, tail), left_out

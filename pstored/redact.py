@@ -90,7 +90,7 @@ _SERIAL = re.compile(
     r"[\"']?[ \t]{0,8}[:=#]?[ \t]{0,8}[\"']?)([\w./+-]{4,64})",
     re.IGNORECASE,
 )
-_SERIAL_LINE = re.compile(r"(?<![a-z])(serial[ \t]{0,8}:[ \t]{0,8})([0-9a-f]{8,16})(?![\w/])", re.IGNORECASE)
+_SERIAL_LINE = re.compile(r"(?<![a-z])(serial[ \t]{0,16}:[ \t]{0,16})([0-9a-f]{8,16})(?![\w/])", re.IGNORECASE)
 _WWN = re.compile(r"(?<![\w])((?:eui|naa|wwn)[.-](?:0x)?)([0-9a-f]{12,32})(?![\w])", re.IGNORECASE)
 
 _SECRET = re.compile(

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,7 +164,7 @@ def test_a_crash_that_always_fails_is_passed_over(five: Bench) -> None:
     assert (waiting.item.crash_id, waiting.attempts, waiting.error) == (bad, PATIENCE + 1, "too hot")
     assert waiting.next == five.now + 60 * 2**PATIENCE
     assert five.survey().due == waiting.next
-    five.now = waiting.next
+    five.now += 60 * 2**PATIENCE
     assert five.round(ScriptedSink()) == [bad]
 
 
@@ -211,7 +212,7 @@ def test_a_month_off_the_net(crashed: Root) -> None:
     bench.now = START_S + 30 * 86400.0
     while bench.survey().due is not None:
         bench.round(on)
-        bench.now = bench.survey().due or bench.now
+        bench.now = bench.survey().due or 0.0
         minutes += 1
     assert on.names() == [crash_id(n, 3 * 3600) for n in range(240)]
     assert minutes == 4
@@ -378,11 +379,12 @@ def run_killed(function: Callable[[], object], at: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_a_full_disk_for_the_notes_is_said(five: Bench, own_mounts: Callable[[Callable[[], object]], object]) -> None:
+def test_a_full_disk_for_the_notes_is_said(five: Bench, own_mounts: Callable[[Any], Any]) -> None:
     """Nothing is given to the sink that could not be noted before; what was and could not be is sent again."""
     from tests.conftest import mount
 
     def child() -> tuple[str, list[str]]:
+        """On a disk with room for a few files."""
         os.makedirs(five.archive.outgoing)
         mount("-t", "tmpfs", "-o", "size=64k,nr_inodes=4", "none", five.archive.outgoing)
         sink = ScriptedSink()
@@ -392,7 +394,7 @@ def test_a_full_disk_for_the_notes_is_said(five: Bench, own_mounts: Callable[[Ca
             return f"{type(e).__name__}: {e}", sink.names()
         return "", sink.names()
 
-    said, got = own_mounts(child)  # type: ignore[misc]
+    said, got = own_mounts(child)
     assert said.startswith("ArchiveError: cannot write to")
     assert "No space left" in said
     assert got
