@@ -21,9 +21,15 @@ $(VENV)/.ready: pyproject.toml .ci/apt
 demo: $(VENV)/.ready
 	$(VENV)/bin/python -m fake_pstore --demo
 
-test: $(VENV)/.ready
-	.ci/apt strace systemd systemd-journal-remote util-linux
+test: $(VENV)/.fleet
+	.ci/apt openssl strace systemd systemd-journal-remote util-linux
 	$(VENV)/bin/pytest
+
+# Servers as fleets run them, which the tests deliver to. A library that one of them has from Debian's own Python 3.11.
+$(VENV)/.fleet: $(VENV)/.ready
+	.ci/apt $$($(VENV)/bin/python -c 'import sys; print("libpython3.11" * (sys.version_info[:2] == (3, 11)))')
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --group fleet
+	touch $@
 
 # Real kernels in QEMU, crashed and collected from: some 20 minutes on two cores.
 test-vm: $(VENV)/.ready

@@ -169,7 +169,7 @@ class Round:
         """Send what is due, and note it; gives what arrived, with the receipts, as it arrives.
 
         Args:
-            make: makes the sink, if it is to be given something; raises SinkError if that cannot be.
+            make: gives the sink, if it is to be given something; raises SinkError if that cannot be.
             pack: makes a parcel; raises ArchiveError if the crash cannot be read.
         """
         start = self._clock()
@@ -181,10 +181,7 @@ class Round:
         if not isinstance(sink, OutgoingSink):
             self.note_trouble(sink if isinstance(sink, SinkError) else SinkError(str(sink)))
             return
-        try:
-            yield from self._send(sink, pack, due, start)
-        finally:
-            sink.close()
+        yield from self._send(sink, pack, due, start)
         self._tidy()
 
     def _send(
@@ -226,12 +223,19 @@ class Round:
         if trouble is not None:
             self.note_trouble(trouble, anew=sent > 0)
         elif tried:
-            self._outgoing.set_health(Health(next=go_on_at))
+            self._outgoing.set_health(Health(next=go_on_at, failed=self._outgoing.health().failed))
+
+    def may_send(self) -> bool:
+        """Whether the sink is not to be left alone now."""
+        now = self._clock()
+        return believed(self._outgoing.health().next, now) <= now
 
     def note_trouble(self, error: SinkError, *, anew: bool = False) -> None:
         """Note that the sink itself fails, and when it is to be tried again; *anew* after something has arrived."""
-        failures = (0 if anew else self._outgoing.health().failures) + 1
-        self._outgoing.set_health(Health(failures, self._clock() + self._wait_s(failures, error.after_s), words(error)))
+        before = self._outgoing.health()
+        failures = (0 if anew else before.failures) + 1
+        due = self._clock() + self._wait_s(failures, error.after_s)
+        self._outgoing.set_health(Health(failures, due, words(error), before.failed + 1))
 
     def _attempt(
         self, sink: OutgoingSink, pack: Callable[[Waiting], Parcel], one: Waiting

@@ -4,6 +4,7 @@
 The caller holds no lock: who writes in the archive need not wait, and the archive is only read here.
 """
 
+import hashlib
 import json
 import os
 import selectors
@@ -11,23 +12,28 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from pstored.archive import Archive, stamp_seconds, utc
+from pstored.boots.ledger import read_ledger
 from pstored.config import Config
 from pstored.courier import Round, Survey, Waiting, survey
 from pstored.errors import ArchiveError, PstoredError, SinkError
 from pstored.host import Host
 from pstored.outgoing import Outgoing
-from pstored.payload import Parcel, Reporter, Wanted, make_parcel
+from pstored.payload import Parcel, Reporter, System, Wanted, make_parcel
 from pstored.privileges import USER, become_owner
 from pstored.reporter import read_reporter
 from pstored.sinks import settings
-from pstored.sinks.base import OutgoingSink
+from pstored.sinks.base import OutgoingSink, Setting
 
 KILL_AFTER_S = 5.0
 """A sink whose time is up is asked to end, and killed so much later."""
+
+
+MEASURED = "metrics.json"
+"""Of what metrics the sink has."""
 
 
 class Arrival(NamedTuple):
@@ -47,6 +53,8 @@ class Dispatch(NamedTuple):
     surveys: tuple[Survey, ...]
     troubles: tuple[str, ...]
     """What kept a sink from being tried."""
+    notes: tuple[str, ...] = ()
+    """What else went wrong, and is nobody's loss."""
 
     def next(self) -> float | None:
         """When the next round is due, Unix seconds; None if there is nothing to do."""
@@ -58,23 +66,35 @@ class Dispatch(NamedTuple):
         return SinkError.exit_status if waits or self.troubles else 0
 
 
-Maker = Callable[[Any, settings.Delivery, Mapping[str, str]], OutgoingSink]
-"""Makes a sink of its table, ``[delivery]`` and the environment; raises SinkError if that cannot be."""
+Maker = Callable[[Any, Setting], OutgoingSink]
+"""Makes a sink of its table and what is around it; raises SinkError if that cannot be."""
 
 
-def _file(table: Any, _delivery: settings.Delivery, _environ: Mapping[str, str]) -> OutgoingSink:
+def _otlp(table: Any, setting: Setting) -> OutgoingSink:
+    from pstored.sinks.otlp import OtlpSink
+
+    return OtlpSink(table, setting)
+
+
+def _webhook(table: Any, setting: Setting) -> OutgoingSink:
+    from pstored.sinks.webhook import WebhookSink
+
+    return WebhookSink(table, setting)
+
+
+def _file(table: Any, _setting: Setting) -> OutgoingSink:
     from pstored.sinks.file import FileSink
 
     return FileSink(table)
 
 
-def _exec(table: Any, delivery: settings.Delivery, _environ: Mapping[str, str]) -> OutgoingSink:
+def _exec(table: Any, setting: Setting) -> OutgoingSink:
     from pstored.sinks.exec import ExecSink
 
-    return ExecSink(table, delivery.timeout_s)
+    return ExecSink(table, setting.timeout_s)
 
 
-MAKERS: dict[str, Maker] = {"file": _file, "exec": _exec}
+MAKERS: dict[str, Maker] = {"otlp": _otlp, "webhook": _webhook, "file": _file, "exec": _exec}
 """Name to maker; a sink's module is imported only when it has something to deliver, in its own process."""
 
 
@@ -91,7 +111,8 @@ def dispatch(host: Host, archive: Archive, config: Config) -> Dispatch:
         if process.hung:
             error = SinkError(f"it took longer than {limit_s} s, and was ended")
             troubles += _give_up(archive, config, process.name, error)
-    return Dispatch(tuple(arrived), *look(archive, config, troubles))
+    notes = tuple(note for process in processes for note in process.notes)
+    return Dispatch(tuple(arrived), *look(archive, config, troubles), notes)
 
 
 def look(archive: Archive, config: Config, troubles: list[str]) -> tuple[tuple[Survey, ...], tuple[str, ...]]:
@@ -127,6 +148,7 @@ class _Process:
         self.name = name
         self.arrived: list[Arrival] = []
         self.troubles: list[str] = []
+        self.notes: list[str] = []
         self.hung = False
         self._rest = b""
         self.fd, write_fd = os.pipe()
@@ -142,7 +164,9 @@ class _Process:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             said = json.loads(line)
-            if "trouble" in said:
+            if "note" in said:
+                self.notes.append(f"{self.name}: {said['note']}")
+            elif "trouble" in said:
                 self.troubles.append(f"{self.name}: {said['trouble']}")
             else:
                 self.arrived.append(Arrival(self.name, **said))
@@ -217,12 +241,36 @@ def _deliver(host: Host, archive: Archive, config: Config, name: str, say: Calla
         delivery.redact,
         delivery.redact_words,
     )
-    reporter = read_reporter(host)
-    for one, receipt in Round(archive, config, name).run(
-        lambda: MAKERS[name](table, delivery, os.environ), lambda one: pack(archive, one, wanted, reporter)
-    ):
+    setting = Setting(read_reporter(host), delivery.timeout_s, os.environ)
+    made: list[OutgoingSink] = []
+
+    def make() -> OutgoingSink:
+        made[:] = made or [MAKERS[name](table, setting)]
+        return made[0]
+
+    work = Round(archive, config, name)
+    for one, receipt in work.run(make, lambda one: pack(archive, one, wanted, setting.reporter)):
         item = one.item
         say({"crash": item.crash_id, "revision": item.revision, "stands_for": item.stands_for, "receipt": receipt})
+    if name in settings.MEASURING and table.metrics and work.may_send():
+        try:
+            _measure(host, archive, config, name, make)
+        except SinkError as e:
+            say({"note": f"its metrics are not delivered: {e}"})
+    for sink in made:
+        sink.close()
+
+
+def _measure(host: Host, archive: Archive, config: Config, name: str, make: Callable[[], OutgoingSink]) -> None:
+    """Give a sink the metrics, if they have changed since it got them, or this is another boot."""
+    from pstored.tally import measure
+
+    families, outgoing = measure(host, archive, config, name), Outgoing(archive, name)
+    digest = hashlib.sha256(repr((host.boot_id(), families)).encode()).hexdigest()
+    if outgoing.load(MEASURED).get("digest") == digest:
+        return
+    make().measure(families)
+    outgoing.write(MEASURED, {"digest": digest})
 
 
 def pack(archive: Archive, one: Waiting, wanted: Wanted, reporter: Reporter) -> Parcel:
@@ -234,13 +282,22 @@ def pack(archive: Archive, one: Waiting, wanted: Wanted, reporter: Reporter) -> 
     there = [crash_id for crash_id in one.members if os.path.isdir(archive.crash_directory(crash_id))]
     crash_id = (there or one.members)[-1]
     first, last = (utc(stamp_seconds(member[:16])) for member in (one.members[0], one.members[-1]))
+    crash = archive.load_crash(crash_id)
     return make_parcel(
         one.item.name,
-        archive.load_crash(crash_id),
+        crash,
         archive.kernel_log(crash_id),
         wanted=wanted,
         reporter=reporter,
+        system=_system(archive, crash),
         stands_for=one.item.stands_for,
         first=first,
         last=last,
     )
+
+
+def _system(archive: Archive, crash: dict[str, Any]) -> System:
+    """Which system crashed: never the reporter's by a guess, after an update it is another one."""
+    boot_id = crash["boot"].get("id")
+    boot = next((boot for boot in read_ledger(archive) if boot.boot_id == boot_id), None)
+    return System() if boot is None else System(boot.os_version, boot.os_build)

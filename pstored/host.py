@@ -20,6 +20,9 @@ MAX_FACT = 64 * 1024
 """No file read here is longer, but for /proc/self/mountinfo, which is read whole."""
 
 
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+
+
 class Facts(NamedTuple):
     """The running system at one moment."""
 
@@ -38,6 +41,10 @@ class Facts(NamedTuple):
     tainted: int | None
     backend: str | None
     """The active pstore backend; None if there is none, or the kernel has no pstore."""
+    os_version: str | None = None
+    """os-release(5): VERSION_ID."""
+    os_build: str | None = None
+    """Its BUILD_ID, or IMAGE_VERSION: what an update replaces."""
 
 
 class Host:
@@ -93,6 +100,7 @@ class Host:
     def facts(self) -> Facts:
         """All of it, read now."""
         backend = self.read("/sys/module/pstore/parameters/backend")
+        release = self.os_release()
         return Facts(
             boot_id=self.boot_id(),
             machine_id=self.read("/etc/machine-id") or None,
@@ -104,7 +112,23 @@ class Host:
             oops_count=self._number("/sys/kernel/oops_count"),
             tainted=self._number("/proc/sys/kernel/tainted"),
             backend=None if backend in (None, "", "(null)") else backend,
+            os_version=release.get("VERSION_ID"),
+            os_build=os_build(release),
         )
+
+    def os_release(self) -> dict[str, str]:
+        """os-release(5): shell assignments, without expansion; what is none is left out."""
+        text = next((text for path in OS_RELEASE if (text := self.read(path)) is not None), "")
+        found = {}
+        for line in text.splitlines():
+            name, equals, value = line.strip().partition("=")
+            if not equals or name.startswith("#"):
+                continue
+            if len(value) > 1 and value[0] in "\"'" and value[-1] == value[0]:
+                value = value[1:-1]
+            if value:
+                found[name] = value
+        return found
 
     def pstore_parameters(self) -> dict[str, str]:
         """What sysfs shows of pstore and its backends, e.g. ``{"ramoops.ecc": "1"}`` (kernel-formats 1.8)."""
@@ -122,6 +146,11 @@ class Host:
     def is_crash_kernel(self) -> bool:
         """Whether this is the kdump kernel, where nothing must be harvested (kernel-formats 11.4)."""
         return os.path.exists(self.path("/proc/vmcore"))
+
+
+def os_build(release: dict[str, str]) -> str | None:
+    """Which build of the system an os-release(5) is of; None if it does not say."""
+    return release.get("BUILD_ID") or release.get("IMAGE_VERSION")
 
 
 class Mount(NamedTuple):

@@ -8,6 +8,7 @@ r"""What each outgoing sink has been sent, and what failed: on disk, in a place 
             <crash-id>.<revision>.<state>          one crash
             <crash-id>.<revision>x<count>.<state>  that crash, and with it others like it, which the file names
             sink.json                      failures in a row, when the next try is due, and why
+            counters.json                  what was counted for metrics (pstored.tally)
 
 What is to be sent is written nowhere: it is what the archive has and this has not.  So who delivers need not write in
 the archive, and who writes in the archive need not write here, where another user could lay traps for it.  States, the
@@ -84,6 +85,8 @@ class Health(NamedTuple):
     next: float | None = None
     """Not before this, Unix seconds."""
     error: str | None = None
+    failed: int = 0
+    """In all, ever."""
 
 
 class Outgoing:
@@ -139,7 +142,7 @@ class Outgoing:
 
     def facts(self, item: Item, state: State) -> dict[str, Any]:
         """What the item's file says; empty if it cannot be read."""
-        return self._load(f"{item.name}.{state}")
+        return self.load(f"{item.name}.{state}")
 
     def members(self, item: Item, state: State) -> tuple[str, ...]:
         """The crashes that an item stands for, oldest first."""
@@ -151,7 +154,7 @@ class Outgoing:
     def put(self, item: Item, state: State, facts: Mapping[str, Any], *, members: tuple[str, ...] = ()) -> None:
         """Note how far an item has come, durably; the caller holds the lock."""
         document = {"schema": SCHEMA} | dict(facts) | ({"crashes": list(members)} if item.stands_for > 1 else {})
-        self._write(f"{item.name}.{state}", document)
+        self.write(f"{item.name}.{state}", document)
         for other in State:
             if other is not state:
                 self._remove(f"{item.name}.{other}")
@@ -163,20 +166,23 @@ class Outgoing:
 
     def health(self) -> Health:
         """How the sink is; well, if that cannot be read."""
-        found = self._load("sink.json")
+        found = self.load("sink.json")
         failures, due, error = found.get("failures"), found.get("next"), found.get("error")
+        failed = found.get("failed")
         return Health(
             failures if isinstance(failures, int) and failures > 0 else 0,
             float(due) if isinstance(due, int | float) else None,
             error if isinstance(error, str) else None,
+            failed if isinstance(failed, int) and failed > 0 else 0,
         )
 
     def set_health(self, health: Health) -> None:
         """Note how the sink is, if that is news; the caller holds the lock."""
         if health != self.health():
-            self._write("sink.json", {"schema": SCHEMA} | health._asdict())
+            self.write("sink.json", {"schema": SCHEMA} | health._asdict())
 
-    def _write(self, name: str, document: dict[str, Any]) -> None:
+    def write(self, name: str, document: dict[str, Any]) -> None:
+        """Write a file of the sink, durably; the caller holds the lock."""
         durable.replace_files(self.directory, {name: dump_json(document)}, scratch=self.directory, mode=FILE_MODE)
 
     def _remove(self, name: str) -> None:
@@ -185,7 +191,8 @@ class Outgoing:
             with durable.archive_errors("remove from", self.directory):
                 durable.remove_file(path)
 
-    def _load(self, name: str) -> dict[str, Any]:
+    def load(self, name: str) -> dict[str, Any]:
+        """What a file of the sink says; empty if it cannot be read."""
         try:
             data, _ = read_plain(os.path.join(self.directory, name), MAX_FILE, flags=os.O_NOFOLLOW)
             found = json.loads(data)

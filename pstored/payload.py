@@ -40,6 +40,13 @@ class Reporter(NamedTuple):
     model: str | None
 
 
+class System(NamedTuple):
+    """The system that crashed, as the ledger of boots has it; None: its boot is not named, or not in the ledger."""
+
+    os_version: str | None = None
+    os_build: str | None = None
+
+
 class Parcel(NamedTuple):
     """What a sink is given."""
 
@@ -59,6 +66,7 @@ class Parcel(NamedTuple):
     redacted: dict[str, int]
     """Kind of what was left out to how often."""
     reporter: Reporter
+    system: System
 
     def document(self) -> dict[str, Any]:
         """The parcel as JSON."""
@@ -73,6 +81,7 @@ class Parcel(NamedTuple):
             "text_left_out": self.left_out,
             "redacted": self.redacted,
             "reporter": self.reporter._asdict(),
+            "system": self.system._asdict(),
         }
 
 
@@ -93,6 +102,7 @@ def make_parcel(
     *,
     wanted: Wanted,
     reporter: Reporter,
+    system: System = System(),  # noqa: B008 - a tuple
     stands_for: int = 1,
     first: str,
     last: str,
@@ -105,6 +115,7 @@ def make_parcel(
         log: the crashed kernel's log.
         wanted: what of it.
         reporter: who sends.
+        system: which system crashed.
         stands_for: how many crashes it stands for.
         first: when the first of them was collected.
         last: when the last was.
@@ -120,7 +131,7 @@ def make_parcel(
     machine_id = reporter.machine_id or crash.get("machine_id") or ""
     # ids are made from digests of records: two boards may have equal ones; machine-id(5) is not to be shown as it is
     board = hashlib.sha256(f"pstored:{machine_id}".encode()).hexdigest()[:12]
-    return Parcel(f"{name}@{board}", crash, text, left_out, stands_for, first, last, redacted, reporter)
+    return Parcel(f"{name}@{board}", crash, text, left_out, stands_for, first, last, redacted, reporter, system)
 
 
 def choose_text(log: bytes, choice: Text, most: int) -> tuple[str | None, int]:

@@ -4,10 +4,9 @@
 import os
 
 from pstored import __version__
-from pstored.host import Host
+from pstored.host import Host, os_build
 from pstored.payload import Reporter
 
-_OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _DMI = "/sys/class/dmi/id/"
 _DEVICE_TREE = "/sys/firmware/devicetree/base/"
 _NOT_SET = frozenset(("", "None", "To Be Filled By O.E.M.", "Default string", "System manufacturer", "Not Specified"))
@@ -16,7 +15,7 @@ _NOT_SET = frozenset(("", "None", "To Be Filled By O.E.M.", "Default string", "S
 
 def read_reporter(host: Host) -> Reporter:
     """Read it from *host*."""
-    release = read_os_release(host)
+    release = host.os_release()
     compatible = _device_tree(host, "compatible")
     return Reporter(
         version=__version__,
@@ -28,25 +27,10 @@ def read_reporter(host: Host) -> Reporter:
         os_id=release.get("ID"),
         os_version=release.get("VERSION_ID"),
         os_name=release.get("PRETTY_NAME"),
-        os_build=release.get("BUILD_ID") or release.get("IMAGE_VERSION"),
+        os_build=os_build(release),
         vendor=_dmi(host, "sys_vendor") or (compatible.partition(",")[0] if compatible else None),
         model=_dmi(host, "product_name") or _device_tree(host, "model"),
     )
-
-
-def read_os_release(host: Host) -> dict[str, str]:
-    """os-release(5): shell assignments without expansion; what is none is left out."""
-    text = next((text for path in _OS_RELEASE if (text := host.read(path)) is not None), "")
-    found = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
-        if not equals or name.startswith("#"):
-            continue
-        if len(value) > 1 and value[0] in "\"'" and value[-1] == value[0]:
-            value = value[1:-1]
-        if value:
-            found[name] = value
-    return found
 
 
 def _dmi(host: Host, name: str) -> str | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pstored.host import Host
 from pstored.payload import Reporter, Wanted, cap, choose_text, clean, make_parcel, stack_trace
-from pstored.reporter import read_os_release, read_reporter
+from pstored.reporter import read_reporter
 from pstored.sinks.settings import Text
 from tests.conftest import MakeRoot, Pstored
 
@@ -141,5 +141,5 @@ def test_reporter_is_read_from_the_system(root: MakeRoot) -> None:
     found = read_reporter(Host(str(made.path)))
     assert (found.vendor, found.model) == ("QEMU", "Acme Board v3")
     (made.path / "etc/os-release").unlink()
-    assert read_os_release(Host(str(made.path))) == {}
+    assert Host(str(made.path)).os_release() == {}
     assert read_reporter(Host(str(made.path))).os_build is None

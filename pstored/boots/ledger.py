@@ -47,6 +47,9 @@ class Boot:
     """As ``uname -r``."""
     version: str | None
     """As ``uname -v``."""
+    os_version: str | None = None
+    """Of the system that it ran, os-release(5): after an update the next boot runs another."""
+    os_build: str | None = None
     first_wall: float
     """Unix seconds when pstored first ran in it, by its clock, right or wrong."""
     first_uptime: float | None
@@ -106,6 +109,7 @@ def _is_sound(line: dict[str, Any]) -> bool:
         isinstance(line["boot_id"], str)
         and BOOT_ID.fullmatch(line["boot_id"]) is not None
         and all(isinstance(line[name], str | None) for name in ("kernel", "version"))
+        and all(isinstance(line.get(name), str | None) for name in ("os_version", "os_build"))
         and all(isinstance(flag, bool) for flag in flags)
         and all(_is_seconds(line[name]) for name in ("first_wall", "last_wall"))
         and all(uptime is None or _is_seconds(uptime) for uptime in uptimes)
@@ -183,6 +187,8 @@ def see_boot(ledger: list[Boot], look: Look) -> list[Boot]:
             boot_id=facts.boot_id,
             kernel=facts.kernel_release,
             version=facts.kernel_version,
+            os_version=facts.os_version,
+            os_build=facts.os_build,
             first_wall=wall,
             first_uptime=facts.uptime_s,
             last_wall=wall,

@@ -172,5 +172,5 @@ def _change_outgoing(context: Context, name: str, crash_id: str | None, *, drop:
                 outgoing.put(one.item, State.NEW, {}, members=one.members)
                 changed += 1
         if not drop:
-            outgoing.set_health(Health())
+            outgoing.set_health(Health(failed=outgoing.health().failed))
     return changed

@@ -50,6 +50,7 @@ def facts(done: Dispatch) -> dict[str, Any]:
         "delivered": [a._asdict() for a in done.arrived],
         "sinks": [_sink(s) for s in done.surveys],
         "troubles": list(done.troubles),
+        "notes": list(done.notes),
         "next_s": None if due is None else max(0.0, round(due - time.time(), 3)),
         "status": done.exit_status(),
     }
@@ -73,7 +74,7 @@ def print_facts(document: dict[str, Any]) -> None:
     for one in document.get("delivered", []):
         more = f" and {one['stands_for'] - 1} more like it" if one["stands_for"] > 1 else ""
         print(f"{one['sink']}: has crash {one['crash']}{more}")
-    for trouble in document.get("troubles", []):
+    for trouble in [*document.get("troubles", []), *document.get("notes", [])]:
         warn(trouble)
     for sink in document.get("sinks", []):
         for line in _warnings(sink):

@@ -2,9 +2,20 @@
 """What an outgoing sink is: something that takes a parcel, and says whether it has it."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from pstored.payload import Parcel
+from pstored.metrics import Family
+from pstored.payload import Parcel, Reporter
+
+
+class Setting(NamedTuple):
+    """What a sink is made with, besides its table."""
+
+    reporter: Reporter
+    timeout_s: float
+    """How long it may take to take one parcel."""
+    environ: Mapping[str, str]
 
 
 class OutgoingSink(ABC):
@@ -24,6 +35,13 @@ class OutgoingSink(ABC):
             SinkError: it was not taken; ``retry`` says whether it may be later, ``pause`` whether the sink wants to be
                 left alone for a while.
         """
+
+    def measure(self, families: Sequence[Family]) -> None:
+        """Take all metrics, at the end of a round, if they have changed; for sinks in ``settings.MEASURING``.
+
+        Only the newest count: what is not taken is not kept; raises SinkError.
+        """
+        raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 - most have nothing to do
         """Nothing more comes in this run.  What goes wrong here has no consequence: each parcel has been answered."""

@@ -49,6 +49,69 @@ class Delivery(NamedTuple):
     """Further words to leave out: shell patterns, fnmatch(3)."""
 
 
+class Encoding(StrEnum):
+    """How OTLP is encoded."""
+
+    AUTO = "auto"
+    """As protobuf where opentelemetry-proto is installed, else as JSON."""
+    JSON = "json"
+    PROTOBUF = "protobuf"
+
+
+class Compression(StrEnum):
+    """Of what is posted."""
+
+    GZIP = "gzip"
+    NONE = "none"
+
+
+class Timestamp(StrEnum):
+    """Which time a record of a log has."""
+
+    CRASH = "crash"
+    HARVEST = "harvest"
+    """Now, for storage that refuses what is late (Loki)."""
+
+
+class Otlp(NamedTuple):
+    """``[otlp]``: OTLP/HTTP, to an OpenTelemetry collector, or what takes its protocol."""
+
+    enabled: bool = True
+    endpoint: str = ""
+    """The base URL, as ``https://collector:4318``; empty: OTEL_EXPORTER_OTLP_ENDPOINT, else http://localhost:4318."""
+    encoding: Encoding = Encoding.AUTO
+    compression: Compression | None = None
+    """Unset: OTEL_EXPORTER_OTLP_COMPRESSION, else gzip."""
+    timestamp: Timestamp = Timestamp.CRASH
+    metrics: bool = True
+    attributes: tuple[str, ...] = ()
+    """Of the resource, as ``deployment.environment.name=production``; more than OTEL_RESOURCE_ATTRIBUTES."""
+    headers_file: str = ""
+    """A path, or a credential: headers, one a line."""
+    token_file: str = ""
+    """Likewise: what stands behind ``Authorization: Bearer``."""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    text: Text | None = None
+    max_text_bytes: int | None = None
+
+
+class Webhook(NamedTuple):
+    """``[webhook]``: a CloudEvent is posted."""
+
+    enabled: bool = True
+    url: str = ""
+    compression: Compression = Compression.NONE
+    headers_file: str = ""
+    token_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    text: Text | None = None
+    max_text_bytes: int | None = None
+
+
 class File(NamedTuple):
     """``[file]``: one JSON object a line, appended to a file; or a file for each."""
 
@@ -69,8 +132,16 @@ class Exec(NamedTuple):
     max_text_bytes: int | None = None
 
 
-TABLES: dict[str, type[Any]] = {"delivery": Delivery, "file": File, "exec": Exec}
+TABLES: dict[str, type[Any]] = {
+    "delivery": Delivery,
+    "otlp": Otlp,
+    "webhook": Webhook,
+    "file": File,
+    "exec": Exec,
+}
 """Name of a table to its type."""
+MEASURING = frozenset(("otlp",))
+"""Sinks that take metrics, too, if ``metrics`` in their table says so."""
 
 
 def delivery(outgoing: Mapping[str, Any]) -> Delivery:

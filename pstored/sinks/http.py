@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTTP request: sent, answered in time, and judged.  What a sink that posts has in common with the others.
+
+``http.client`` and nothing else: a request is rare, and a client library costs 100 ms and 18 MB to import.  Redirects
+are not followed: a POST that ends elsewhere would take the headers' secrets with it.
+"""
+
+import contextlib
+import http.client
+import os
+import signal
+import ssl
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import FrameType
+from typing import NamedTuple, NoReturn
+from urllib.parse import SplitResult, urlsplit
+
+from pstored import __version__
+from pstored.credentials import find_secret, require_secret
+from pstored.errors import SinkError
+
+MAX_ANSWER = 4 * 1024 * 1024
+"""Of an answer no more is read (OTLP 1.11, "Limits")."""
+SAID = 300
+"""Characters of an answer that are kept as the reason."""
+ABOUT_THIS = frozenset((400, 413, 415, 422))
+"""Refusals of what was sent; any other is of who sends, or of where to, and the next would be refused as well."""
+
+
+class Answer(NamedTuple):
+    """What a server said."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def said(self) -> str:
+        """Its words, for a person."""
+        text = " ".join(self.body[: 4 * SAID].decode(errors="replace").split())[:SAID]
+        return f"{self.status} {http.client.responses.get(self.status, '')}".rstrip() + (f": {text}" if text else "")
+
+
+class Tls(NamedTuple):
+    """How to know the server, and to be known; empty: the system's certificate authorities, and not at all."""
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    """A path, or the name of a credential."""
+
+
+class Server:
+    """Where requests go."""
+
+    def __init__(self, url: str, *, tls: Tls, timeout_s: float, environ: Mapping[str, str]) -> None:
+        """Raises SinkError: the URL or the certificates cannot be used."""
+        self.url = url
+        self._timeout_s = timeout_s
+        self._parts = split_url(url)
+        self._context = make_context(tls, environ) if self._parts.scheme == "https" else None
+
+    def post(self, body: bytes, headers: Mapping[str, str], *, path: str = "") -> Answer:
+        """Send *body* to the URL, and *path* behind it, and wait for the whole answer.
+
+        Raises:
+            SinkError: there was none, or not in time, or it was none of HTTP; to be tried again.
+        """
+        target = (self._parts.path.rstrip("/") + path) or "/"
+        target += f"?{self._parts.query}" if self._parts.query else ""
+        every = {"User-Agent": f"pstored/{__version__}", "Connection": "close"}
+        connection = self._connect()
+        try:
+            with time_limit(self._timeout_s):
+                connection.request("POST", target, body, {**every, **headers})
+                response = connection.getresponse()
+                data = response.read(MAX_ANSWER)
+                if response.length and len(data) < MAX_ANSWER:  # read() with a limit does not tell
+                    raise http.client.IncompleteRead(data)
+                return Answer(response.status, dict(response.getheaders()), data)
+        except ssl.SSLCertVerificationError as e:
+            raise SinkError(
+                f"{self._where()} is not who it should be: {e.verify_message}", hint="ca_file= names who vouches for it"
+            ) from e
+        except TimeoutError as e:
+            raise SinkError(f"{self._where()} takes longer than {self._timeout_s:g} s") from e
+        except (OSError, http.client.HTTPException, ValueError) as e:
+            raise SinkError(f"{self._where()} cannot be reached: {_reason(e)}") from e
+        finally:
+            connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._parts.hostname or "", self._parts.port
+        if self._context is not None:
+            return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=self._context)
+        return http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+
+    def _where(self) -> str:
+        return f"{self._parts.scheme}://{self._parts.netloc}"
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of an http or https URL; raises SinkError if it is none, or has a password in it."""
+    try:
+        parts = urlsplit(url)
+        port_is_number = parts.port is None or parts.port > 0
+    except ValueError as e:
+        raise SinkError(f"{url!r} is no URL: {e}") from e
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_number or not url.isprintable():
+        raise SinkError(f"{url!r} is no http:// or https:// URL", hint="see pstored check-config")
+    if parts.password is not None:
+        raise SinkError("a URL in the configuration has a password: not used", hint="put it into headers_file=")
+    return parts
+
+
+def make_context(tls: Tls, environ: Mapping[str, str]) -> ssl.SSLContext:
+    """How to talk TLS; raises SinkError if a file cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file or None)
+        if tls.cert_file:
+            key = find_secret(tls.key_file or tls.cert_file, environ)
+            require_secret(key, os.stat(key))
+            context.load_cert_chain(find_secret(tls.cert_file, environ), key)
+    except OSError as e:  # ssl.SSLError is one
+        raise SinkError(f"the certificates cannot be used: {_reason(e)}", hint="ca_file=, cert_file=, key_file=") from e
+    return context
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """A block that takes longer ends with TimeoutError: whatever it waits for, a byte at a time or a name server.
+
+    By SIGALRM, so in the main thread only: a sink's process has no other.
+    """
+
+    def over(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise TimeoutError
+
+    old = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+def judge(answer: Answer, *, again: frozenset[int], where: str, now: datetime | None = None) -> None:
+    """Nothing if the server took it.
+
+    Args:
+        answer: the server's.
+        again: statuses that may be others later.
+        where: the URL, for the message.
+        now: the time, for a date in Retry-After.
+
+    Raises:
+        SinkError: it did not.
+    """
+    if 200 <= answer.status < 300:
+        return
+    said = f"{where} says {answer.said()}"
+    if answer.status in again:
+        raise SinkError(said, after_s=retry_after_s(answer, datetime.now(UTC) if now is None else now))
+    raise SinkError(said, retry=False, pause=answer.status not in ABOUT_THIS)
+
+
+def retry_after_s(answer: Answer, now: datetime) -> float | None:
+    """How long the server wants to be left alone, if it says so: seconds, or a date (RFC 9110, 10.2.3)."""
+    value = next((v for k, v in answer.headers.items() if k.lower() == "retry-after"), "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        when = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, http.client.IncompleteRead):
+        return "its answer breaks off"
+    if isinstance(error, http.client.HTTPException):
+        return f"its answer is not HTTP ({type(error).__name__})"
+    return str(getattr(error, "strerror", None) or error)
