@@ -171,7 +171,7 @@ def _metric(family: Family, now_ns: int) -> dict[str, Any]:
             "attributes": key_values(labels),
             **({"startTimeUnixNano": str(family.start_ns)} if family.is_counter else {}),
             "timeUnixNano": str(now_ns),
-            **({"asInt": str(value)} if isinstance(value, int) else {"asDouble": value}),
+            "asDouble": float(value),  # rotel 0.0.1a15 drops an asInt of JSON, which must be a string
         }
         for labels, value in family.samples
     ]

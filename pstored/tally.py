@@ -84,9 +84,11 @@ def _last(summaries: list[dict[str, Any]]) -> float | None:
 
 
 def _size(archive: Archive) -> int:
+    """Bytes of the harvests and crashes, which is what the limit is for."""
     total = 0
-    for directory, _, names in os.walk(archive.path):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.stat(os.path.join(directory, name), follow_symlinks=False).st_size
+    for top in (archive.harvests, archive.crashes):
+        for directory, _, names in os.walk(top):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    total += os.stat(os.path.join(directory, name), follow_symlinks=False).st_size
     return total

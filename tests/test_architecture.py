@@ -22,6 +22,7 @@ FLOORS: list[set[str]] = [
         "errors",
         "steps",
         "config",
+        "metrics",
         "parse",
         "redact",
         "terminal",
@@ -86,6 +87,7 @@ FLOORS: list[set[str]] = [
     {"oops.events"},
     {"oops"},
     {
+        "credentials",
         "durable",
         "store",
         "host",
@@ -112,9 +114,12 @@ FLOORS: list[set[str]] = [
         "eventreport",
         "excerpt",
     },
-    {"archive", "efivars", "dumps", "sinks.journal", "sinks.restore", "stamp", "payload", "relay", "repeats"},
-    {"bundle", "erase", "outbox", "outgoing", "incidents", "boots.ledger", "reporter", "sinks.base"},
-    {"courier", "privileges", "sinks.exec", "sinks.file"},
+    {"archive", "efivars", "dumps", "sinks.journal", "sinks.restore", "stamp", "relay", "repeats"},
+    {"bundle", "erase", "outbox", "outgoing", "incidents", "boots.ledger", "payload"},
+    {"cloudevent", "otlp", "reporter", "sinks.base"},
+    {"courier", "privileges", "sinks.exec", "sinks.file", "sinks.http"},
+    {"sinks.otlp", "tally"},
+    {"sinks.webhook"},
     {"intake", "boots.attribution", "crash", "quota", "render", "boots.ends", "decode"},
     {"report", "boots.history"},
     {"imports"},
@@ -201,6 +206,9 @@ ANALYSIS = {
     "report",
     "eventreport",
     "excerpt",
+    "cloudevent",
+    "metrics",
+    "otlp",
     "payload",
     "redact",
     "repeats",
@@ -255,7 +263,16 @@ def loaded(code: str, *arguments: str) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-EXTRAS = {"lz4", "lzo", "backports.zstd", "compression.zstd", "elftools", "capstone"}
+EXTRAS = {
+    "opentelemetry",
+    "google.protobuf",
+    "lz4",
+    "lzo",
+    "backports.zstd",
+    "compression.zstd",
+    "elftools",
+    "capstone",
+}
 HEAVY = {"pydantic", "pydantic_core", "systemd", "pyudev", "http", "ssl", "asyncio"} | EXTRAS
 RUN = "import sys\nfrom pstored.cli import run\nrun(sys.argv[1:])"
 
@@ -286,6 +303,21 @@ def test_running_the_harvest_imports_no_more(root: MakeRoot) -> None:
     assert modules & HEAVY == set()
     assert parsers(modules) == {"filename", "ecc"}
     assert made.harvests()
+
+
+OUTGOING = {"dispatch", "courier", "outgoing", "payload", "redact", "repeats", "relay", "sinks.settings", "sinks.base"}
+
+
+def test_without_a_sink_nothing_of_what_goes_out_is_imported(root: MakeRoot) -> None:
+    """Not in collect, either; and with one only what that one needs, in its own process."""
+    made = root("lab-erst")
+    modules = loaded(RUN, "--root", str(made.path), "collect")
+    assert {f"pstored.{name}" for name in OUTGOING} & modules == set()
+    assert modules & {"http", "http.client", "ssl", "opentelemetry", "google.protobuf"} == set()
+    made.configure('[otlp]\nendpoint = "http://localhost:1"\n')
+    modules = loaded(RUN, "--root", str(made.path), "deliver")
+    assert {f"pstored.{name}" for name in OUTGOING} <= modules
+    assert modules & {"http", "http.client", "ssl", "opentelemetry", "google.protobuf"} == set()
 
 
 def test_list_and_show_import_no_pydantic(root: MakeRoot) -> None:

@@ -74,11 +74,11 @@ class Server:
         try:
             with time_limit(self._timeout_s):
                 connection.request("POST", target, body, {**every, **headers})
-                response = connection.getresponse()
-                data = response.read(MAX_ANSWER)
-                if response.length and len(data) < MAX_ANSWER:  # read() with a limit does not tell
-                    raise http.client.IncompleteRead(data)
-                return Answer(response.status, dict(response.getheaders()), data)
+                with contextlib.closing(connection.getresponse()) as response:
+                    data = response.read(MAX_ANSWER)
+                    if response.length and len(data) < MAX_ANSWER:  # read() with a limit does not tell
+                        raise http.client.IncompleteRead(data)
+                    return Answer(response.status, dict(response.getheaders()), data)
         except ssl.SSLCertVerificationError as e:
             raise SinkError(
                 f"{self._where()} is not who it should be: {e.verify_message}", hint="ca_file= names who vouches for it"
@@ -107,7 +107,8 @@ def split_url(url: str) -> SplitResult:
         port_is_number = parts.port is None or parts.port > 0
     except ValueError as e:
         raise SinkError(f"{url!r} is no URL: {e}") from e
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_number or not url.isprintable():
+    is_word = url.isprintable() and " " not in url
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_number or not is_word:
         raise SinkError(f"{url!r} is no http:// or https:// URL", hint="see pstored check-config")
     if parts.password is not None:
         raise SinkError("a URL in the configuration has a password: not used", hint="put it into headers_file=")

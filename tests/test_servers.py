@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fleets run, started here on the loopback interface: rotel, an OTLP collector, and what it hands on."""
+
+import contextlib
+import importlib.util
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from pstored.redact import Redactor
+from tests.conftest import MakeRoot, Pstored, Root, require
+from tests.loopback import Says, Server, serve
+from tests.outgoing import copy_crashes, crash_id
+from tests.test_otlp import PROTOBUF, attributes
+
+pytestmark = pytest.mark.servers
+
+PATIENCE_S = 60
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def rotel(directory: Path, behind: Server, port: int) -> Iterator[None]:
+    """Run rotel, which hands all on to the server *behind* it; ready on return, ended after."""
+    spec = importlib.util.find_spec("rotel")
+    require(spec is not None and spec.origin, "rotel (make test, on Python 3.11 and x86-64)")
+    assert spec is not None
+    assert spec.origin is not None
+    program = Path(spec.origin).with_name("rotel-agent")
+    program.chmod(0o755)  # its wheel does not say that it is a program
+    works = subprocess.run([program, "version"], capture_output=True, check=False)
+    require(works.returncode == 0, f"rotel does not run here (apt-get install libpython3.11): {works.stderr!r}")
+    arguments = [
+        f"--otlp-http-endpoint=127.0.0.1:{port}",
+        f"--otlp-grpc-endpoint=127.0.0.1:{free_port()}",
+        "--exporter=otlp",
+        f"--otlp-exporter-endpoint={behind.url.replace('localhost', '127.0.0.1')}",
+        "--otlp-exporter-protocol=http",
+        "--batch-timeout=100ms",
+    ]
+    with (directory / "rotel.log").open("wb") as log:
+        process = subprocess.Popen([program, "start", *arguments], stdout=log, stderr=log, cwd=directory)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None, (directory / "rotel.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def records(server: Server) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The log records that came through: of each its resource's attributes, and itself."""
+    found = []
+    for posted in server.posted:
+        if posted.path != "/v1/logs":
+            continue
+        message = ExportLogsServiceRequest()
+        message.ParseFromString(posted.body)
+        for one in MessageToDict(message)["resourceLogs"]:
+            resource = attributes(one["resource"]["attributes"])
+            found += [(resource, r) for scope in one["scopeLogs"] for r in scope["logRecords"]]
+    return found
+
+
+def wait_for(server: Server, number: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Until so many have come."""
+    deadline = time.monotonic() + PATIENCE_S
+    while len(found := records(server)) < number:
+        assert time.monotonic() < deadline, len(found)
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def three(root: MakeRoot) -> Root:
+    """Three crashes, none like another."""
+    made = root("panic", backend="efi_pstore")
+    copy_crashes(made, 3)
+    made.write("etc/os-release", 'ID=acme\nVERSION_ID="1.2"\nBUILD_ID=b77\n')
+    return made
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+@pytest.mark.parametrize("encoding", ["json", "protobuf"])
+def test_a_real_collector_takes_each_crash_and_hands_all_of_it_on(
+    three: Root, pstored: Pstored, tmp_path: Path, encoding: str, compression: str
+) -> None:
+    """Every attribute is there behind it, of the resource and of the record; and the metrics."""
+    with serve() as behind:
+        behind.answer = lambda *_: Says(200, b"", PROTOBUF)
+        port = free_port()
+        with rotel(tmp_path, behind, port):
+            three.configure(
+                f'[otlp]\nendpoint = "http://127.0.0.1:{port}"\nencoding = "{encoding}"\n'
+                f'compression = "{compression}"\nattributes = ["deployment.environment.name=lab"]\n'
+            )
+            done = pstored("deliver", root=three)
+            assert (done.status, done.stderr) == (0, "")
+            found = wait_for(behind, 3)
+            metrics = wait_for_metrics(behind)
+    assert [attributes(r["attributes"])["pstore.crash.id"] for _, r in found] == [crash_id(n) for n in range(3)]
+    report = three.load(f"crashes/{crash_id(0)}/crash.json")
+    resource, record = found[0]
+    machine_id = (three.path / "etc/machine-id").read_text().strip()
+    assert (
+        resource.items()
+        >= {
+            "service.name": "pstored",
+            "host.id": machine_id,
+            "os.type": "linux",
+            "os.name": "acme",
+            "os.version": "1.2",
+            "os.build_id": "b77",
+            "deployment.environment.name": "lab",
+        }.items()
+    )
+    values = attributes(record["attributes"])
+    assert values["log.record.uid"].startswith(f"{crash_id(0)}.1@")
+    assert values["exception.message"] == values["pstore.crash.title"] == report["title"]
+    assert values["exception.type"] == report["kind"]
+    assert values["pstore.crash.signature"] == report["event"]["signature"]
+    log = (three.crashes()[0] / "dmesg.txt").read_text()
+    assert values["pstore.crash.log"] == Redactor(of=log).text(log)
+    assert (values["pstore.truncated"], values["pstore.crash.count"]) == (False, 1)
+    assert values["pstore.type"] == ["dmesg"]
+    assert record["severityText"] == "FATAL"
+    assert record["body"]["stringValue"].startswith("Kernel panic - not syncing")
+    assert int(record["timeUnixNano"]) > 0
+    assert metrics["pstored.crashes"]["sum"]["isMonotonic"]
+    assert metrics["pstored.archive.limit"]["gauge"]["dataPoints"][0]["asDouble"] == 512 << 20
+
+
+def wait_for_metrics(server: Server) -> dict[str, Any]:
+    """The metrics that came through, by name."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        for posted in server.posted:
+            if posted.path == "/v1/metrics":
+                message = ExportMetricsServiceRequest()
+                message.ParseFromString(posted.body)
+                (one,) = MessageToDict(message)["resourceMetrics"]
+                return {m["name"]: m for m in one["scopeMetrics"][0]["metrics"]}
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_collector_that_is_killed_and_comes_back_gets_the_rest(three: Root, pstored: Pstored, tmp_path: Path) -> None:
+    """Nothing is lost: what it had not taken is given to the next one."""
+    with serve() as behind:
+        behind.answer = lambda *_: Says(200, b"", PROTOBUF)
+        port = free_port()
+        three.configure(
+            f'[delivery]\nretry_s = 0\nper_minute = 1\n[otlp]\nendpoint = "http://127.0.0.1:{port}"\nmetrics = false\n'
+        )
+        with rotel(tmp_path, behind, port):
+            assert pstored("deliver", root=three).status == 75  # one a minute
+            wait_for(behind, 1)
+        pstored("outbox", "--retry", root=three)
+        done = pstored("deliver", root=three)
+        assert done.status == 75
+        assert "Connection refused" in done.stderr
+        with rotel(tmp_path, behind, port):
+            for _ in range(2):
+                pstored("outbox", "--retry", root=three)
+                pstored("deliver", root=three)
+            found = wait_for(behind, 3)
+    assert [attributes(r["attributes"])["pstore.crash.id"] for _, r in found] == [crash_id(n) for n in range(3)]
+    assert os.listdir(three.archive / "outgoing/otlp")
