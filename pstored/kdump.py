@@ -132,12 +132,15 @@ class _Collector:
     # -- what is there
 
     def _scan(self) -> list[_Crash]:
-        """The crashes, newest first; what other programs have put there is passed over."""
+        """The crashes, newest first; what other programs have put there is passed over.
+
+        So is what other users have put there: Ubuntu's /var/crash is open to all.
+        """
         found: dict[str, list[_File]] = defaultdict(list)
         for path, state in walk(self.top, self.problems):
             name = os.path.basename(path)
             named = _TEXT.fullmatch(name) or _DUMP.fullmatch(name)
-            if named is not None and stat.S_ISREG(state.st_mode):
+            if named is not None and stat.S_ISREG(state.st_mode) and state.st_uid in (0, os.geteuid()):
                 is_dump = named.re is _DUMP
                 file = _File(
                     path=path,

@@ -2,10 +2,12 @@
 """What the tests of readers share: a reader's records, and what must hold of any bytes."""
 
 import random
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from fake_pstore import capture
+from pstored.parse.decompress import unpack
 from pstored.parse.ecc import split_ecc_notice
 from pstored.readers import KINDS, load
 from pstored.readers.memory import Held
@@ -28,6 +30,15 @@ def as_in_pstorefs(loaded: capture.Capture) -> dict[str, bytes]:
     shown = {n: d for n, d, _ in loaded.records() if not n.endswith(".enc.z")}
     shown |= {n: d for n, d, _ in loaded.records("truth")}
     return {name: split_ecc_notice(data)[0] for name, data in shown.items()}
+
+
+def panic_in_region(loaded: capture.Capture) -> bytes:
+    """The record of the panic in a kdump capture's ramoops region: in its first zone, as pstorefs shows it."""
+    region = loaded.raw("region.bin")
+    signature, _, size = struct.unpack_from("<4sII", region)
+    header, _, packed = region[12 : 12 + size].partition(b"\n")
+    assert (signature, header[:4], header[-2:]) == (b"DBGC", b"====", b"-C")
+    return unpack(packed).text
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:

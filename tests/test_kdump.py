@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fake_pstore import kmemory, vmcore
+from fake_pstore import capture, kmemory, vmcore
 from fake_pstore.kdumptext import dmesg
 from fake_pstore.klog import Message
 from pstored import kdump
@@ -16,7 +16,8 @@ from pstored.config import Kdump as Settings
 from pstored.host import Host
 from pstored.intake import Import
 from pstored.kdump import MAX_CRASHES, collect_kdump
-from tests.conftest import MakeRoot, Pstored, Root
+from tests.conftest import MakeRoot, Pstored, Root, require
+from tests.readers import panic_in_region
 
 DEBIAN = "202611230418"
 FEDORA = "127.0.0.1-2026-11-23-04:18:57"
@@ -85,6 +86,27 @@ def test_pstore_and_kdump_tell_of_one_crash(backend: str, stamp_prefix: str, roo
     assert state(where) == before
     again = pstored("collect", "--json", root=made).json
     assert (again["kdump"], again["crashes"]) == (None, [])
+
+
+@pytest.mark.parametrize("name", [n for n in capture.names() if n.endswith("-kdump")])
+def test_a_real_panic_from_both(name: str, root: MakeRoot, pstored: Pstored) -> None:
+    """Of one boot by its stamp; the text is the kernel's whole log, each line once."""
+    made = root()
+    loaded = capture.load(name)
+    made.add("dmesg-ramoops-0", panic_in_region(loaded), mtime_ns=(loaded.crash_boot_time + 4) * 10**9)
+    save(
+        made,
+        DEBIAN,
+        {f"dump.{DEBIAN}": vmcore.flattened(loaded.raw("vmcore")), f"dmesg.{DEBIAN}": loaded.raw("dmesg.txt")},
+    )
+    done = pstored("collect", "--json", root=made)
+    assert done.status == 0, done.stderr
+    (crash,) = done.json["crashes"]
+    assert (crash["boot"]["id"], crash["boot"]["method"]) == (loaded.crash_boot_id, "stamp")
+    assert sorted(r["name"].split("-")[1] for r in crash["records"]) == ["kdump", "ramoops"]
+    assert (crash["title"], crash["kernel"]["release"]) == ("Kernel panic: sysrq triggered crash", loaded.crash_kernel)
+    text = (made.crashes()[0] / "dmesg.txt").read_bytes()
+    assert [line.partition(b">")[2] for line in text.splitlines()] == loaded.raw("dmesg.txt").splitlines()
 
 
 def test_kdump_comes_later_than_pstore(root: MakeRoot, pstored: Pstored) -> None:
@@ -173,6 +195,20 @@ def test_other_programs_files_are_passed_over(root: MakeRoot) -> None:
     (top / "1/vmcore-dmesg.txt").symlink_to(secret)
     os.mkfifo(top / "1/vmcore")
     assert look(made) is None
+
+
+def test_other_users_files_are_passed_over(root: MakeRoot) -> None:
+    """Where all may write, anybody can write down a crash that never was."""
+    require(os.geteuid() == 0, "giving a file to another user needs root")
+    made = root()
+    where = save(made, DEBIAN, {f"dmesg.{DEBIAN}": dmesg(PANIC), f"dump.{DEBIAN}": dump()})
+    for path in where.iterdir():
+        os.chown(path, 65534, 65534)
+    assert look(made) is None
+    os.chown(where / f"dmesg.{DEBIAN}", 0, 0)
+    found = look(made)
+    assert found is not None
+    assert [r.name for r in found.archived] == [f"console-kdump-{DEBIAN}"]
 
 
 def test_where_nothing_is_to_be_looked_at(root: MakeRoot) -> None:

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fake_pstore import kmemory, vmcore
+from fake_pstore import capture, kmemory, vmcore
 from fake_pstore.klog import Message
 from fake_pstore.kmemory import MACHINES, Kind, Memory
+from pstored.logs import Log
 from pstored.parse.decompress import import_zstd
 from pstored.parse.record import decode_record
 from pstored.readers.kdump.diskdump import DiskDump
@@ -28,7 +29,7 @@ from pstored.readers.kdump.vmcore import MAX_TEXT, READER
 from pstored.readers.memory import Held
 from pstored.readers.model import Options, Remark, Salvaged, Source
 from pstored.sources import open_source
-from tests.readers import damaged, kind_of, never_fails, read
+from tests.readers import damaged, kind_of, never_fails, panic_in_region, read
 
 WRITTEN = [
     Message(
@@ -112,6 +113,34 @@ def test_the_record_is_one_like_any_other() -> None:
     assert (record.type, record.backend, record.text) == ("dmesg", "kdump", found.data)
     assert record.time_ns == found.mtime_ns
     assert not record.damage
+
+
+# -- real dumps
+
+
+REAL = [name for name in capture.names() if name.endswith("-kdump")]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_dumps_have_the_log_that_others_see(name: str) -> None:
+    """Line by line what makedumpfile says, what the console showed, and what pstore has of the same panic."""
+    loaded = capture.load(name)
+    vmcore_, text = loaded.raw("vmcore"), loaded.raw("dmesg.txt")
+    assert kind_of(vmcore_) == "vmcore"
+    ((found,), _) = read("vmcore", vmcore_)
+    assert not found.damage
+    assert f"of kernel {loaded.crash_kernel}" in found.notes[0]
+    assert 0 < found.mtime_ns // 10**9 - loaded.crash_boot_time < 20
+    lines = [line.partition(b">")[2] for line in found.data.splitlines()]
+    ((theirs,), _) = read("vmcore-dmesg", text, "dmesg.202611271902")
+    assert theirs.data.splitlines() == lines
+    console = loaded.serial("crash").replace(b"\r", b"").splitlines()
+    first = console.index(lines[0])
+    assert console[first : first + len(lines)] == lines
+    of_pstore = panic_in_region(loaded).partition(b"\n")[2]
+    assert len(of_pstore) > 10_000
+    assert of_pstore in found.data
+    assert Log(of_pstore).same_boot(Log(theirs.data)) is True
 
 
 # -- forms of dump files

@@ -17,7 +17,7 @@ from .scenarios import STAMP, Bench, Scenario, boot_id, collect
 from .vm import Vm, load_crash_kernel
 
 CRASH_KERNEL = "crashkernel=160M"
-DUMP = "makedumpfile --message-level 1 -d 31"
+DUMP = "makedumpfile --message-level 0 -d 31"
 """Of the kernel's memory only what is the kernel's, and not free: what the distributions save."""
 # /proc/vmcore itself, read in the crash kernel; and what other programs read in it
 READ_HERE = f"""
