@@ -28,6 +28,7 @@ KINDS: dict[str, Kind] = {
         None, "records as files: a directory as systemd-pstore leaves it, or a copy of /sys/fs/pstore"
     ),
     "vmcore": Kind("kdump.vmcore", "a vmcore: the memory that kdump saved, by makedumpfile or not"),
+    "ramoops": Kind("ramoops", "a region of ramoops, alone or at --offset"),
     "erst": Kind("erst", "the file that QEMU's acpi-erst keeps its records in"),
     "cper": Kind("cper", "CPER records, as they are read from /dev/erst_dbg"),
     "mtdoops": Kind("mtdoops", "a flash partition with dumps of mtdoops"),
@@ -37,9 +38,10 @@ KINDS: dict[str, Kind] = {
     "last-kmsg": Kind("lastkmsg", "/proc/last_kmsg"),
     "netconsole": Kind("netcapture", "what netconsole sent: a pcap or pcapng file, JSON lines, extended text"),
     "serial": Kind("serial", "a text log of a console: a serial line's, kern.log"),
+    "ram": Kind("ram", "a dump of all memory, in which regions of ramoops are looked for"),
 }
 """By the word for ``--as``, in the order in which a file is tried: what is known by a magic number comes first, what
-may be any text last."""
+may be any text behind, and last what has to be searched."""
 
 
 def load(kind: str) -> "Reader":
