@@ -14,7 +14,7 @@ $(VENV)/.ready: pyproject.toml .ci/apt
 	.ci/apt python3 python3-venv python3-dev gcc pkg-config libsystemd-dev liblzo2-dev libudev1
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[compress]' --group dev
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[compress,ecc]' --group dev
 	touch $@
 
 # The main job on a real crash, in a throw-away directory: what `pstored collect` does after a reboot.
@@ -61,7 +61,7 @@ LIBRARY := $(PREFIX)/lib/pstored
 install: $(VENV)/.ready install-units
 	rm -rf '$(DESTDIR)$(LIBRARY)'
 	$(PYTHON) -m venv --without-pip '$(DESTDIR)$(LIBRARY)'
-	$(VENV)/bin/pip --python '$(DESTDIR)$(LIBRARY)/bin/python3' install --quiet --disable-pip-version-check --no-compile '.[compress]'
+	$(VENV)/bin/pip --python '$(DESTDIR)$(LIBRARY)/bin/python3' install --quiet --disable-pip-version-check --no-compile '.[compress,ecc]'
 	find '$(DESTDIR)$(LIBRARY)' -name direct_url.json -delete
 	find '$(DESTDIR)$(LIBRARY)' -name RECORD -exec sed -i -e '/\/direct_url.json,/d' -e '/\/bin\//d' {} +
 	sed -i '/^command = /d' '$(DESTDIR)$(LIBRARY)/pyvenv.cfg'

@@ -68,11 +68,14 @@ class Incident:
         return [(z.name, self._zone_logs.setdefault(id(z), Log(z.text))) for z in zones if _is_log(z) and z.text]
 
     def add(self, dump: Dump) -> None:
-        """Take a dump in; one that is there already (shown packed, then unpacked) only adds its records."""
-        if any(_is_twin(known, dump) for known in self.dumps):
-            self.zones += dump.records
-        else:
+        """Take a dump in; of one that is there already (shown packed, then unpacked) the better copy counts."""
+        at = next((n for n, known in enumerate(self.dumps) if _is_twin(known, dump)), None)
+        if at is None:
             self.dumps.append(dump)
+            return
+        if dump.is_complete and not self.dumps[at].is_complete:
+            self.dumps[at], dump = dump, self.dumps[at]
+        self.zones += dump.records
 
 
 def _is_log(zone: Record) -> bool:
@@ -263,10 +266,15 @@ def _hold_one_boot(a: Record, b: Record) -> bool:
 
 
 def _is_twin(a: Dump, b: Dump) -> bool:
-    """The same dump, shown twice: packed in one mount, unpacked in another; or of the same moment."""
-    if (a.reason, a.count, a.text) != (b.reason, b.count, b.text):
+    """The same dump twice: packed in one mount, unpacked in another; of the same moment; or one of them damaged."""
+    if (a.reason, a.count) != (b.reason, b.count):
         return False
-    return a.time_ns == b.time_ns or any(r.name.endswith(".enc.z") for r in a.records + b.records)
+    if a.text == b.text:
+        return a.time_ns == b.time_ns or any(r.name.endswith(".enc.z") for r in a.records + b.records)
+    if a.backend != b.backend or a.time_ns is None or b.time_ns is None or a.count is None:
+        return False
+    # a copy may have whole seconds only
+    return a.time_ns // 1_000_000_000 == b.time_ns // 1_000_000_000 and a.log.same_boot(b.log) is True
 
 
 def _counts_clash(a: Dump, b: Dump) -> bool:

@@ -196,16 +196,17 @@ def build(
     kernel = _kernel(incident, notes) if end is None else _kernel_of_end(end)
     time = _time(incident, kernel.banner, harvests[0], notes)
     records = sorted(incident.records(), key=lambda r: (r.type != "dmesg", r.type, r.name))
+    told = {id(r) for dump in incident.dumps for r in dump.records}
     for record in records:
         notes += [f"{record.name}: {text}" for text in record.notes]
-        if record.type != "dmesg":
+        if id(record) not in told:
             notes += [f"{record.name}: {text}" for text in record.damage]
     notes += [f"a guess: {guess}" for guess in incident.guesses]
     backends = sorted({r.backend for r in records if r.backend is not None}, key=lambda b: (b == KMSG, b))
     if len([b for b in backends if b != KMSG]) > 1:
         notes.append(f"records from several backends: {', '.join(backends)}")
     dumps = [_dump(d) for d in incident.dumps]
-    complete = all(d.complete for d in dumps) and not any(r.damage for r in records)
+    complete = all(d.complete for d in dumps) and not any(r.damage for r in records if r.type != "dmesg")
     title = one_line(event.title)
     sources = {h["id"]: _imported_from(h) for h in harvests}
     source = sources[harvests[0]["id"]]

@@ -53,16 +53,17 @@ class Opened:
     def read(self, at: int, count: int) -> bytes:
         """As any source; why it is short is in ``problem``."""
         pieces: list[bytes] = []
-        at, left = max(0, at), max(0, count)
+        at = max(0, at)
+        left = max(0, min(count, self.size - at))
         try:
             self._file.seek(at)
-            while left > 0 and (piece := self._file.read(min(left, CHUNK))):
+            while left > 0 and (piece := self._file.read(left)):
                 pieces.append(piece)
                 left -= len(piece)
         except (OSError, ValueError, OverflowError) as e:
             why = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
             self.problem = f"cannot be read at byte {at + sum(map(len, pieces))}: {why}"
-        return b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def facts(self) -> dict[str, object]:
         """What harvest.json says of the file as it lies there: path, size, and digest, where that is affordable."""

@@ -28,7 +28,7 @@ def kind_of(data: bytes, name: str = "") -> str | None:
 def as_in_pstorefs(loaded: capture.Capture) -> dict[str, bytes]:
     """A capture's records by name, as a kernel with the right algorithm shows them, without ECC notices."""
     shown = {n: d for n, d, _ in loaded.records() if not n.endswith(".enc.z")}
-    shown |= {n: d for n, d, _ in loaded.records("truth")}
+    shown |= {n: d for n, d, _ in loaded.records("truth") if n.startswith("dmesg")}  # the rest is of a later boot
     return {name: split_ecc_notice(data)[0] for name, data in shown.items()}
 
 

@@ -276,6 +276,7 @@ EXTRAS = {
     "compression.zstd",
     "elftools",
     "capstone",
+    "reedsolo",
 }
 HEAVY = {"pydantic", "pydantic_core", "systemd", "pyudev", "http", "ssl", "asyncio"} | EXTRAS
 RUN = "import sys\nfrom pstored.cli import run\nrun(sys.argv[1:])"

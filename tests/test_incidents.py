@@ -370,3 +370,20 @@ def test_two_boots_of_one_serial_line_stay_apart() -> None:
     """Nothing ties one to the other."""
     boots = [decode_record(f"console-serial-{n}", lines(10 * n, 20, boot=n, console=True), mtime_ns=0) for n in (1, 2)]
     assert len(find(boots)) == 2
+
+
+def test_of_two_copies_of_a_dump_the_better_counts() -> None:
+    """A region of memory, and the same with damage in it: of one second, one count, one boot."""
+    text = lines(10, 80)
+    bad = text[:900] + b"\x7f" * 40 + text[940:]
+    for other, dumps in ((0, 1), (-123_000, 1), (2 * S, 2)):
+        good = decode_record("dmesg-ramoops-0", b"Oops#1 Part1\n" + text, mtime_ns=T0 * S + 123_000)
+        damaged = decode_record(
+            "dmesg-ramoops-0", b"Oops#1 Part1\n" + bad, mtime_ns=T0 * S + 123_000 + other, damage=["a block is lost"]
+        )
+        for records in ([good, damaged], [damaged, good]):
+            found = find(records)
+            assert sum(len(i.dumps) for i in found) == dumps
+            if dumps == 1:
+                assert found[0].dumps[0].text == text
+                assert found[0].dumps[0].is_complete

@@ -6,6 +6,7 @@ import hashlib
 import json
 import lzma
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -38,6 +39,11 @@ def store(*texts: bytes, seconds: int = 1_795_000_000, erased: bool = False) -> 
         for number, text in enumerate(texts, 1)
     )
     return erst_store((record, erased) for record in records)
+
+
+def texts(root: Root, name: str) -> list[bytes]:
+    """One file of each crash."""
+    return sorted((path / name).read_bytes() for path in root.crashes())
 
 
 def crashes(root: Root) -> list[dict[str, Any]]:
@@ -219,6 +225,74 @@ def test_one_that_cannot_be_read_does_not_keep_the_others_out(root: MakeRoot, ps
     assert done.status == 1
     assert "there is no" in done.stderr
     assert len(made.crashes()) == 1
+
+
+# --- the same from elsewhere
+
+CAPTURED = [
+    "lab-erst",
+    "lab-erst-mce",
+    "lab-enc-lz4",
+    "lab-enc-zstd",
+    "x86_64-6.1-ramoops-all",
+    "x86_64-6.1-ramoops-ecc",
+    "x86_64-6.1deb-ramoops",
+]
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_raw_and_from_pstorefs_are_one(name: str, root: MakeRoot, pstored: Pstored, tmp_path: Path) -> None:
+    """The same dumps, text for text; and whichever comes second brings nothing, packed or not."""
+    made, late = root(name), root()
+    image = raw(name, tmp_path / name)
+    assert pstored("collect", root=made).status in (0, 1)
+    assert pstored("import", str(image), root=late).status in (0, 1)
+    assert texts(made, "dmesg.txt") == texts(late, "dmesg.txt") != []
+    again = pstored("import", "--json", str(image), root=made)
+    assert again.json["imports"][0]["archived"] == []
+    assert len(made.crashes()) == 1
+
+
+def test_a_damaged_region_adds_nothing_to_a_whole_one(root: MakeRoot, pstored: Pstored, tmp_path: Path) -> None:
+    """Put right by ECC it is the same; what ECC cannot put right is another copy of the same crash."""
+    name = "x86_64-6.1-ramoops-ecc"
+    made = root(name)
+    assert pstored("collect", root=made).status == 0
+    before = texts(made, "dmesg.txt")
+    image = raw(name, tmp_path / name)
+    data = bytearray(image.read_bytes())
+    rng = random.Random(5)
+    for bit in rng.sample(range(len(data) * 8), 1000):
+        data[bit // 8] ^= 1 << bit % 8
+    image.write_bytes(data)
+    done = pstored("import", "--json", str(image), root=made)
+    assert (done.json["imports"][0]["archived"], done.status) == ([], 0)
+    for at in range(12 + 128 * 60, 12 + 128 * 60 + 20):
+        data[at] ^= 0xFF
+    image.write_bytes(data)
+    done = pstored("import", "--json", str(image), root=made)
+    assert len(done.json["imports"][0]["archived"]) == 1
+    (crash,) = crashes(made)
+    assert any("ECC could not repair block 60" in note for note in crash["notes"])
+    assert texts(made, "dmesg.txt") == before
+
+
+@pytest.mark.parametrize("name", ["lab-erst", "x86_64-6.1-ramoops-ecc", "lk-LOOP"])
+@pytest.mark.parametrize("first", ["store", "serial"])
+def test_the_serial_log_of_the_same_boot_is_the_same_crash(
+    name: str, first: str, root: MakeRoot, pstored: Pstored, tmp_path: Path
+) -> None:
+    """By equal lines at equal times, whichever comes first: no stamp means anything here."""
+    made = root(name)
+    log = tmp_path / "minicom.cap"
+    log.write_bytes(capture.load(name).serial("crash"))
+    commands = [["collect"], ["import", str(log)]]
+    for command in commands if first == "store" else commands[::-1]:
+        assert pstored(*command, root=made).status in (0, 1)
+    (crash,) = crashes(made)
+    assert {r["type"] for r in crash["records"]} >= {"dmesg", "console"}
+    assert crash["title"] == "Kernel panic: sysrq triggered crash" or name == "lk-LOOP"
+    assert crash["boot"]["method"] != "elimination"
 
 
 # --- directories

@@ -37,6 +37,7 @@ MAX_TRACE = 16 << 20
 GAP = 2
 """So many headers in a row may be damaged, and their zones are found all the same."""
 CHUNK = 1 << 20
+_ZEROS = bytes(CHUNK + HEADER)
 _SIZES = [1 << shift for shift in range(8, 28)]
 _DEFAULT_ECC = 16
 
@@ -140,6 +141,8 @@ def find_headers(source: Source) -> Iterator[tuple[int, Order]]:
     """Where something that looks like the header of a zone is, ftrace's left aside."""
     for start in range(0, source.size, CHUNK):
         data = source.read(start, CHUNK + HEADER - 1)
+        if _ZEROS.startswith(data):  # as much of a memory is
+            continue
         orders: tuple[Order, ...] = ("little", "big")
         for order in orders:
             mark = SIGNATURE.to_bytes(4, order)
