@@ -16,7 +16,7 @@ from pstored.readers.model import Salvaged
 from pstored.readers.ramoops import APPENDED, DROPPED
 from tests.readers import as_in_pstorefs, kind_of, never_fails, read
 
-CAPTURES = [n for n in capture.names() if "region.bin" in capture.load(n).raw_files]
+CAPTURES = [c.name for c in map(capture.load, capture.names()) if "region.bin" in c.raw_files and c.files]
 PANIC = b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: %s\n"
 LOG = b"".join(b"[%5d.%06d] a line of the console\n" % (n, n * 7919 % 10**6) for n in range(40))
 S = 1_795_000_000
