@@ -47,6 +47,7 @@ bench: $(VENV)/.ready
 	.ci/apt systemd
 	$(VENV)/bin/python tests/benchmarks/bench.py
 	$(VENV)/bin/python tests/benchmarks/oops.py
+	$(VENV)/bin/python tests/benchmarks/netconsole.py
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

@@ -202,6 +202,7 @@ class _Analyzer:
                     error=receipt.error,
                     notes=_sentences(said[member.name].get("notes")),
                     damage=_sentences(said[member.name].get("damage")),
+                    sender=_address(said[member.name].get("sender")),
                 )
             )
         self._whole.add(harvest_id)
@@ -436,6 +437,11 @@ def _events(incident: Incident) -> set[EventKey]:
 
 def _sentences(value: object) -> list[str]:
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+
+
+def _address(sender: object) -> str | None:
+    address = sender.get("address") if isinstance(sender, dict) else None
+    return address if isinstance(address, str) and address else None
 
 
 def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:

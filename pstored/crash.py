@@ -29,11 +29,14 @@ def find_crash(incident: Incident) -> Event | None:
             if event.severity is not Severity.PANIC and any(d.is_live for d in fatal):
                 return _console_panic(incident) or event
             return event
+    told: list[Event] = []
     for name, log in incident.logs() + incident.loose_logs():
         event = log.event if name.startswith("console") else None
         # of an oops that a machine survived, pstore has a dump besides; of what is beside pstore, there is nothing else
         if event is not None and (event.severity is Severity.PANIC or _is_beside(name) or not ends_orderly(log)):
-            return event
+            told.append(event)
+    if told:  # of one boot there may be several, one going on where another ended
+        return next((e for e in told if e.severity is Severity.PANIC), told[0])
     for record in incident.zones + incident.loose:
         if record.type == "mce":
             return _plain_event("mce", record.summary or "machine check record that cannot be read", Severity.PANIC)
@@ -112,8 +115,20 @@ def texts(incident: Incident) -> dict[str, bytes]:
     """What a person reads: file name to text, only those there are."""
     found = {"dmesg.txt": merge(incident.dumps)}
     for kind in ("console", "pmsg", "ftrace", "mce", "end"):
-        found[f"{kind}.txt"] = b"".join(incident.texts(kind))
+        found[f"{kind}.txt"] = b"".join(_without_copies(incident.texts(kind)))
     return {name: text for name, text in found.items() if text}
+
+
+def _without_copies(texts: list[bytes]) -> list[bytes]:
+    """Texts of one boot, without those that another one of them holds: a console that was received twice."""
+    if len(texts) > MOST_COPIES:
+        return texts
+    by_length = sorted(set(texts), key=len, reverse=True)
+    return [t for t in dict.fromkeys(texts) if not any(t in other for other in by_length[: by_length.index(t)])]
+
+
+MOST_COPIES = 32
+"""More texts of one boot are not compared with each other."""
 
 
 def merge(dumps: list[Dump]) -> bytes:

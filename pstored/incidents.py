@@ -218,6 +218,8 @@ def _compare(a: _Item, b: _Item) -> tuple[bool | None, str]:
     if a.boot_key is not None and b.boot_key is not None:
         same = a.boot_key == b.boot_key
         return same, f"{a.what} and {b.what} have ERST ids of {'one boot' if same else 'different boots'}"
+    if a.zone is not None and b.zone is not None and _senders_differ(a.zone, b.zone):
+        return False, f"{a.what} and {b.what} came from {a.zone.sender} and {b.zone.sender}"
     if a.zone is not None and b.zone is not None and _hold_one_boot(a.zone, b.zone):
         return True, f"{a.what} and {b.what} both hold the last boot before the collection"
     if a.dump is not None and b.dump is not None and _counts_clash(a.dump, b.dump):
@@ -234,6 +236,11 @@ def _compare(a: _Item, b: _Item) -> tuple[bool | None, str]:
             return True, f"{a.what} is there twice"
         return _compare_dumps(b.dump, a.dump)
     return None, ""
+
+
+def _senders_differ(a: Record, b: Record) -> bool:
+    """Two machines, whatever they say."""
+    return a.sender is not None and b.sender is not None and a.sender != b.sender
 
 
 def _ended_before(console: _Item, other: _Item) -> bool:

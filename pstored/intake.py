@@ -5,7 +5,7 @@ A record is known by its type, backend, content and, if it is a dump, its time. 
 bundles; the next goes on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ from pstored.archive import Archive, Harvest, Receipt
 from pstored.bundle import Earlier, read_back, write_bundle
 from pstored.host import Facts, Host
 from pstored.parse.filename import split_record_name
-from pstored.readers.model import Sender
-from pstored.store import Digest, RecordReadError, Store, record_key
+from pstored.readers.model import Salvaged, Sender
+from pstored.store import Digest, MemoryStore, RecordReadError, Store, record_key
 
 MAX_PASS = 32 << 20
 """Bytes archived in one pass; the rest is for the next, so that no archive is flooded at once."""
@@ -23,6 +23,9 @@ MAX_BUNDLES = 16
 """Likewise, bundles: so many records of one name."""
 SECOND_NS = 1_000_000_000
 
+MAX_RECORD = 16 << 20
+"""A larger record is cut to its end: no log of a kernel is so long."""
+ERASED = "the kernel had erased it, but its bytes were still there"
 LEFT = "left for the next import, being too many for one"
 
 
@@ -42,6 +45,36 @@ class Offer(NamedTuple):
     """The same record as a kernel shows it that cannot unpack it."""
     sender: Sender | None = None
     """Who sent it, if it came over the net."""
+
+
+def make_offer(found: Salvaged) -> Offer:
+    """What a reader found, for the archive."""
+    data, notes = found.data, found.notes
+    if len(data) > MAX_RECORD:
+        notes = (*notes, f"cut to its last {MAX_RECORD} of {len(data)} bytes")
+        data = data[-MAX_RECORD:]
+    if found.erased:
+        notes = (*notes, ERASED)
+    return Offer(
+        name=found.name,
+        store=MemoryStore({found.name: data}, mtime_ns=found.mtime_ns),
+        path=found.name,
+        mtime_ns=found.mtime_ns,
+        notes=notes,
+        damage=found.damage,
+        packed=found.packed,
+        sender=found.sender,
+    )
+
+
+def said_of(offers: Mapping[str, Offer]) -> dict[str, dict[str, object]]:
+    """What harvest.json says of each record besides its receipt; nothing, where there is nothing to say."""
+    return {name: {key: value for key, value in _said(offer).items() if value} for name, offer in offers.items()}
+
+
+def _said(offer: Offer) -> dict[str, object]:
+    sender = None if offer.sender is None else offer.sender._asdict()
+    return {"notes": offer.notes, "damage": offer.damage, "sender": sender}
 
 
 class Fate(Enum):
@@ -225,9 +258,10 @@ class _Tree(Store):
 
 
 def identify(name: str, key: str, mtime_ns: int) -> str:
-    """What a record is known by: two crashes may leave equal bytes, but not at one time."""
+    """What a record is known by: two crashes may leave equal bytes, or two machines send them, but not at one time."""
     record = split_record_name(name)
-    return key if record is None or record.type != "dmesg" else f"{key} {mtime_ns}"
+    has_time = record is not None and (record.type == "dmesg" or record.backend == "netconsole")
+    return f"{key} {mtime_ns}" if has_time else key
 
 
 def _packed_key(offer: Offer) -> tuple[str, ...]:

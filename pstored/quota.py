@@ -24,6 +24,8 @@ class _Unit(NamedTuple):
     size: int
     value: int
     """0: nobody waits for it, and it is like others."""
+    received: bool = False
+    """It came over the net: whoever floods the archive with crashes drives out no more than other machines'."""
 
 
 def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> list[str]:
@@ -34,7 +36,7 @@ def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> li
     size = sum(u.size for u in units)
     oldest = _oldest(archive, limits.max_age_days, time.time_ns() if wall_ns is None else wall_ns)
     removed: list[str] = []
-    for unit in sorted(units[:-1], key=lambda u: (u.value, u.harvests)):
+    for unit in sorted(units[:-1], key=lambda u: (not u.received, u.value, u.harvests)):
         too_many = bool(limits.max_harvests) and count > limits.max_harvests
         too_large = bool(limits.max_bytes) and size > limits.max_bytes
         too_old = bool(limits.max_age_days) and unit.harvests[-1] < oldest and not unit.value
@@ -71,9 +73,16 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
             groups[at] = (set(), [])
         owner.update(dict.fromkeys(harvests, len(groups)))
         groups.append((harvests, members))
+    received = {c["id"] for c in crashes if c["sender"]}
     units = [
         # of many that are like one another and all still to be delivered, in a crash loop, the first goes last
-        _Unit(tuple(sorted(h)), tuple(c), _size(archive, h, c), bool(due & set(c)) + bool(firsts & set(c)))
+        _Unit(
+            tuple(sorted(h)),
+            tuple(c),
+            _size(archive, h, c),
+            bool(due & set(c)) + bool(firsts & set(c)),
+            received >= set(c),
+        )
         for h, c in groups
         if h
     ]

@@ -21,18 +21,15 @@ from pstored.bundle import describe
 from pstored.config import Config
 from pstored.errors import StoreError
 from pstored.host import Host
-from pstored.intake import LEFT, Fate, Import, Intake, Offer, foreign_facts
+from pstored.intake import LEFT, Fate, Import, Intake, Offer, foreign_facts, make_offer, said_of
 from pstored.readers import KINDS, load
 from pstored.readers.memory import Window
 from pstored.readers.model import Options, Reader, Remark, Salvaged, Source
 from pstored.sources import STANDARD_INPUT, Opened, open_source
-from pstored.store import MemoryStore, RecordReadError
+from pstored.store import RecordReadError
 from pstored.tree import Sayings
 
 logger = logging.getLogger(__name__)
-MAX_RECORD = imports.MAX_RECORD
-"""A larger record is cut to its end: no log of a kernel is so long."""
-ERASED = "the kernel had erased it, but its bytes were still there"
 UNKNOWN = "nothing in it that pstored knows how to read"
 
 
@@ -200,23 +197,7 @@ class _Taking:
         (self.problems if remark.is_damage else self.notes).say(remark.text, name)
 
     def _offer(self, found: Salvaged, file: str) -> None:
-        data, notes = found.data, found.notes
-        if len(data) > MAX_RECORD:
-            notes = (*notes, f"cut to its last {MAX_RECORD} of {len(data)} bytes")
-            data = data[-MAX_RECORD:]
-        if found.erased:
-            notes = (*notes, ERASED)
-        offer = Offer(
-            name=found.name,
-            store=MemoryStore({found.name: data}, mtime_ns=found.mtime_ns),
-            path=found.name,
-            mtime_ns=found.mtime_ns,
-            notes=notes,
-            damage=found.damage,
-            packed=found.packed,
-            sender=found.sender,
-        )
-        if self.intake.offer(offer) is Fate.LEFT:
+        if self.intake.offer(make_offer(found)) is Fate.LEFT:
             self.problems.say(LEFT, found.name)
         self.files.setdefault(found.name, file)
 
@@ -233,15 +214,7 @@ class _Taking:
         if wanted.offset or wanted.size is not None:
             store |= {"offset": wanted.offset, "size": wanted.size}
         store["remarks"] = [*self.notes.sentences(), *self.problems.sentences()]
-        return describe(self.facts, store=store, said={name: _said(offer) for name, offer in offers.items()})
-
-
-def _said(offer: Offer) -> dict[str, object]:
-    """What harvest.json says of a record besides its receipt; nothing, where there is nothing to say."""
-    found: dict[str, object] = {"notes": offer.notes, "damage": offer.damage}
-    if offer.sender is not None:
-        found["sender"] = offer.sender._asdict()
-    return {key: value for key, value in found.items() if value}
+        return describe(self.facts, store=store, said=said_of(offers))
 
 
 def _shown(path: str) -> str:

@@ -17,6 +17,7 @@ from pstored.boots.ledger import look, note_boot, read_ledger
 from pstored.boots.settle import settle
 from pstored.config import Config
 from pstored.deliver import Delivery, deliver
+from pstored.elsewhere import import_last_kmsg, import_received
 from pstored.erase import Outcome
 from pstored.errors import ArchiveError, PstoredError, StoreError
 from pstored.harvest import NOTHING, Pass, harvest
@@ -39,6 +40,8 @@ class Collected(NamedTuple):
     log: kernellog.Look | None
     """None if the running kernel's log was not to be looked into."""
     kdump: Import | None = None
+    elsewhere: tuple[Import, ...] = ()
+    """What else this machine has beside the store, where it has any of that."""
     found: Found | None = None
     """None if the analysis was not reached, and nothing behind it."""
     crashes: tuple[dict[str, Any], ...] = ()
@@ -49,8 +52,12 @@ class Collected(NamedTuple):
     trouble: PstoredError | None = None
     """What kept a stage from being done."""
 
+    def imports(self) -> list[Import]:
+        """All that was imported from beside the store."""
+        return [one for one in (self.imported, self.kdump, *self.elsewhere) if one is not None]
+
     def _problems(self) -> bool:
-        return any(i is not None and i.problems for i in (self.imported, self.kdump))
+        return any(one.problems for one in self.imports())
 
     def due(self) -> list[str]:
         """What is left to be done, in words."""
@@ -110,14 +117,16 @@ def collect(host: Host, config: Config, archive: Archive, *, kernel_log: bool) -
     except StoreError as e:
         trouble = e
     imports: list[Import | None] = []
-    for take in (import_systemd_pstore, collect_kdump):
+    for take in (import_systemd_pstore, collect_kdump, import_received, import_last_kmsg):
         try:
             imports.append(with_room(archive, config, partial(take, host, config)))
         except PstoredError as e:
             imports.append(None)
             trouble = trouble or e
     log = _look_into_log(host, config, archive) if kernel_log else None
-    so_far = Collected(done, imports[0], log, imports[1], trouble=trouble)
+    took, kdump, *rest = imports
+    elsewhere = tuple(one for one in rest if one is not None)
+    so_far = Collected(done, took, log, kdump, elsewhere, trouble=trouble)
     try:
         with archive.lock():
             found = find(host, config, archive, stamped=stamped, touched=done.touched)

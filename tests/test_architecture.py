@@ -14,9 +14,8 @@ import pytest
 from tests.conftest import REPOSITORY, MakeRoot
 
 FLOORS: list[set[str]] = [
-    {"", "sinks", "sinks.settings"},
+    {"", "sinks", "sinks.settings", "daemon"},
     {
-        "daemon",
         "journal",
         "boots",
         "errors",
@@ -28,6 +27,7 @@ FLOORS: list[set[str]] = [
         "terminal",
         "cli.arguments",
         "daemon.schedule",
+        "daemon.service",
         "daemon.wakeups",
         "readers.model",
     },
@@ -47,6 +47,7 @@ FLOORS: list[set[str]] = [
         "parse.ftracelog",
         "readers",
         "readers.memory",
+        "daemon.fleet",
         "readers.mtdoops",
         "readers.netconsole",
         "readers.pcap",
@@ -106,7 +107,7 @@ FLOORS: list[set[str]] = [
         "tree",
         "sources",
     },
-    {"disassemble", "symbols", "readers.serial"},
+    {"disassemble", "symbols", "readers.serial", "daemon.spool", "daemon.receive"},
     {"symbolize", "readers.lastkmsg", "readers.senders"},
     {
         "index",
@@ -128,12 +129,22 @@ FLOORS: list[set[str]] = [
     {"report", "boots.history"},
     {"imports"},
     {"harvest", "salvage", "kernellog", "analyze", "deliver", "dispatch", "boots.settle", "daemon.watch"},
-    {"kdump"},
+    {"kdump", "elsewhere", "daemon.netconsole"},
     {"stages"},
     {"cli.context"},
     {"cli.output", "cli.outgoing"},
     {"cli.collect"},
-    {"cli.imports", "cli.show", "cli.archive", "cli.settings", "cli.boots", "cli.watch", "cli.decode", "cli.outbox"},
+    {
+        "cli.imports",
+        "cli.show",
+        "cli.archive",
+        "cli.settings",
+        "cli.boots",
+        "cli.watch",
+        "cli.decode",
+        "cli.outbox",
+        "cli.netconsole",
+    },
     {"cli"},
     {"__main__"},
 ]
@@ -343,7 +354,15 @@ def test_the_daemon_imports_next_to_nothing() -> None:
     ours = {name for name in modules if name.startswith("pstored.")}
     assert ours == {
         f"pstored.{name}"
-        for name in ("daemon", "daemon.watch", "daemon.child", "daemon.schedule", "daemon.wakeups", "errors")
+        for name in (
+            "daemon",
+            "daemon.watch",
+            "daemon.child",
+            "daemon.schedule",
+            "daemon.service",
+            "daemon.wakeups",
+            "errors",
+        )
     }
 
 

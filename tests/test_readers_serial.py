@@ -393,6 +393,7 @@ def test_any_bytes_give_crashes_and_a_sentence(log: bytes) -> None:
         assert decode_record(record.name, record.data, mtime_ns=record.mtime_ns).damage == ()
 
 
+@settings(deadline=None)
 @given(LOGS, st.integers(1, 50))
 def test_lines_come_out_the_same_however_they_are_read(log: bytes, size: int) -> None:
     """The cleaner gives whole lines only, and in the end all of them."""

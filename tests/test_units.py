@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from pstored.archive import Archive
+from pstored.cli.arguments import NETCONSOLE_PORT
 from pstored.config import Config, load
+from pstored.daemon import SPOOL
 from pstored.privileges import USER
 from pstored.relay import SOCKET
 from pstored.sinks import settings
@@ -22,7 +24,9 @@ from tests.conftest import REPOSITORY, require
 UNITS = REPOSITORY / "units"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
 DELIVER = "pstored-deliver.service"
-"""The only one with a network, and the only one that is not root."""
+"""The only one with a network; not root."""
+NETCONSOLE = "pstored-netconsole.service"
+"""It is given a socket; not root, either."""
 MAX_EXPOSURE = dict.fromkeys(SERVICES, 10) | {DELIVER: 11}
 """In tenths: 1.0 of systemd-analyze security."""
 
@@ -32,6 +36,8 @@ PLACES = {
     "pstored-deliver.service": "lib/systemd/system/pstored-deliver.service",
     "pstored-deliver.socket": "lib/systemd/system/pstored-deliver.socket",
     "pstored-harvest.service": "lib/systemd/system/pstored-harvest.service",
+    "pstored-netconsole.service": "lib/systemd/system/pstored-netconsole.service",
+    "pstored-netconsole.socket": "lib/systemd/system/pstored-netconsole.socket",
     "pstored.service": "lib/systemd/system/pstored.service",
     "pstored.catalog": "lib/systemd/catalog/pstored.catalog",
     "pstored.conf": "lib/pstored.conf",
@@ -131,14 +137,14 @@ def test_exposure(tree: Path, service: str) -> None:
     run("systemd-analyze", "security", "--offline=true", "--no-pager", threshold, unit)
 
 
-@pytest.mark.parametrize("service", sorted({*SERVICES} - {DELIVER}))
+@pytest.mark.parametrize("service", sorted({*SERVICES} - {DELIVER, NETCONSOLE}))
 def test_services_may_write_to_the_archive_and_the_store_only(service: str) -> None:
     """Their sandbox is opened for the default paths of the configuration, and no other."""
     text = (UNITS / service).read_text()
     (paths,) = re.findall(r"^ReadWritePaths=(.*)$", text, re.MULTILINE)
     store, archive = f"-{Config().harvest.store}", Config().archive.path  # without its module there is no store yet
     wanted = {archive} if service == "pstored-archive.service" else {archive, store}
-    assert wanted <= set(paths.split()) <= wanted | {"-/var/log/journal"}
+    assert wanted <= set(paths.split()) <= wanted | {"-/var/log/journal", f"-{SPOOL}"}
 
 
 def test_who_delivers_is_not_root_and_writes_nothing_but_what_it_delivered() -> None:
@@ -151,6 +157,18 @@ def test_who_delivers_is_not_root_and_writes_nothing_but_what_it_delivered() -> 
     assert f"InaccessiblePaths=-{Config().harvest.store}" in lines
     assert not [line for line in lines if line.startswith(("ReadWritePaths=", "BindPaths=", "DeviceAllow="))]
     assert f"u {USER} -" in (UNITS / "pstored.sysusers").read_text()
+
+
+def test_who_listens_has_no_network_and_no_archive() -> None:
+    """One directory is its own, in which only the daemon, root, can take what it wrote; and it has a socket."""
+    lines = (UNITS / NETCONSOLE).read_text().splitlines()
+    assert f"ReadWritePaths={SPOOL}" in lines
+    assert f"InaccessiblePaths=-{Config().archive.path} -{Config().harvest.store}" in lines
+    assert {"CapabilityBoundingSet=", "PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX"} <= set(lines)
+    (user,) = (line.removeprefix("User=") for line in lines if line.startswith("User="))
+    assert f"u {user} -" in (UNITS / "pstored.sysusers").read_text()
+    assert f"d {SPOOL} 3770 root {user} - -" in (UNITS / "pstored.tmpfiles").read_text().splitlines()
+    assert f"ListenDatagram={NETCONSOLE_PORT}" in (UNITS / "pstored-netconsole.socket").read_text().splitlines()
 
 
 def test_socket_is_where_it_is_looked_for() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pstored import __version__, steps
-from pstored.cli.arguments import byte_count, count, parameter
+from pstored.cli.arguments import byte_count, count, endpoint, parameter, seconds
 from pstored.errors import PstoredError, report
 from pstored.readers import KINDS
 
@@ -83,6 +83,27 @@ def _add_import(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", type=byte_count, metavar="BYTES", help="read so much from there on")
 
 
+def _add_netconsole(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--listen",
+        action="append",
+        type=endpoint,
+        metavar="ADDRESS[:PORT]",
+        help="where to receive, over and over (default: [::]:6666, which is all addresses, of IPv4, too; not heeded if "
+        "the service manager hands over a socket)",
+    )
+    command.add_argument(
+        "--lines", type=count, default=1000, metavar="N", help="keep the last N messages of each sender (default: 1000)"
+    )
+    command.add_argument(
+        "--quiet",
+        type=seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="a crash is over once its sender has been silent for so long (default: 5)",
+    )
+
+
 def _set_up_logging() -> None:
     import logging
 
@@ -130,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
         "--kernel-log", action="store_true", help="also take an oops that the running boot has survived from its log"
     )
     add("watch", "watch", "the daemon: sleep until records can have come, then collect", json=False)
+    _add_netconsole(
+        add("netconsole", "netconsole", "receive what kernels send by netconsole, and keep their crashes", json=False)
+    )
     add("harvest", "collect", "take what is in the store into the archive, durably, then clear the store of it")
     analyze = add("analyze", "collect", "find the crashes in what was harvested")
     analyze.add_argument("--all", action="store_true", help="do all harvests anew, e.g. with new extras")

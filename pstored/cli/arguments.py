@@ -3,6 +3,9 @@
 
 from argparse import ArgumentTypeError
 
+NETCONSOLE_PORT = 6666
+"""Where kernels send to: drivers/net/netconsole.c."""
+
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -23,6 +26,37 @@ def byte_count(text: str) -> int:
     if value < 0:
         raise ArgumentTypeError(f"{text!r} is no number of bytes, as 4096, 0x1000 and 4K are")
     return value << shift
+
+
+def seconds(text: str) -> float:
+    """A time of no more than an hour: ``5``, ``0.5``."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 3600:
+        raise ArgumentTypeError(f"{text!r} is no number of seconds between 0 and 3600")
+    return value
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """An address and a port: ``10.0.0.1``, ``10.0.0.1:6670``, ``::1``, ``[::1]:6670``, ``:6670``."""
+    from ipaddress import ip_address  # only here: no other command is to load it
+
+    address, colon, port = text.rpartition(":")
+    if text.startswith("["):
+        address, _, port = text[1:].partition("]")
+        colon, port = port[:1], port[1:]
+    elif not colon or ":" in address:  # no port, or IPv6 without one
+        address, colon, port = text, "", ""
+    try:
+        number = int(port) if colon else NETCONSOLE_PORT
+        found = str(ip_address(address or "::"))
+    except ValueError:
+        number, found = 0, ""
+    if not 0 < number < 65536:
+        raise ArgumentTypeError(f"{text!r} is not ADDRESS[:PORT], as 10.0.0.1:6666 and [::1]:6666 are")
+    return found, number
 
 
 def parameter(text: str) -> tuple[str, str]:

@@ -47,6 +47,7 @@ def collect(options: Namespace) -> int:
                 "harvest": output.pass_facts(done.harvest),
                 "import": output.import_facts(done.imported),
                 "kdump": output.import_facts(done.kdump),
+                "elsewhere": [output.import_facts(one) for one in done.elsewhere],
                 "kernel_log": output.look_facts(done.log),
                 "crashes": list(done.crashes),
                 "notes": list(done.found.notes),
@@ -56,8 +57,8 @@ def collect(options: Namespace) -> int:
         )
     else:
         output.print_pass(done.harvest, context.config.harvest.store)
-        for imported in (done.imported, done.kdump):
-            if imported is not None and (imported.archived or imported.problems):
+        for imported in done.imports():
+            if imported.archived or imported.problems:
                 output.print_import(imported)
         if done.log is not None:
             output.print_look(done.log)

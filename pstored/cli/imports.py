@@ -2,6 +2,7 @@
 """``import``: what lies elsewhere than in the store, into the archive; then the second stage."""
 
 from argparse import Namespace
+from functools import partial
 
 from pstored.cli import output
 from pstored.cli.collect import find_crashes, open_context
@@ -47,17 +48,16 @@ def import_(options: Namespace) -> int:
 
 
 def _import(context: Context, options: Namespace, path: str | None) -> list[Import]:
+    from pstored.elsewhere import import_last_kmsg, import_received
     from pstored.imports import import_systemd_pstore
     from pstored.salvage import Wanted, import_path
     from pstored.stages import with_room
 
+    host, config = context.host, context.config
     if path is None:
-        done = with_room(
-            context.archive,
-            context.config,
-            lambda: import_systemd_pstore(context.host, context.config, only_list=options.list),
-        )
-        return [] if done is None else [done]
+        takers = (import_systemd_pstore, import_received, import_last_kmsg)
+        done = [with_room(context.archive, config, partial(t, host, config, only_list=options.list)) for t in takers]
+        return [one for one in done if one is not None]
     wanted = Wanted(
         kind=options.kind,
         options=Options(parameters=dict(options.parameter), erased=options.deleted),
@@ -65,6 +65,4 @@ def _import(context: Context, options: Namespace, path: str | None) -> list[Impo
         size=options.size,
         only_list=options.list,
     )
-    return with_room(
-        context.archive, context.config, lambda: list(import_path(context.host, context.config, path, wanted))
-    )
+    return with_room(context.archive, config, lambda: list(import_path(host, config, path, wanted)))

@@ -15,7 +15,7 @@ _KILLS = (signal.SIGTERM, signal.SIGKILL)
 MAX_STATUS = 4096
 """A status line is no longer: so much fits into a pipe at once."""
 
-_OURS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_OURS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 """What systemd tells the daemon, and nobody else."""
 
 
@@ -97,7 +97,7 @@ def printable(line: bytes) -> str:
     return "".join(c if c.isprintable() else "?" for c in line.decode(errors="replace"))
 
 
-class Run:
+class Child:
     """A command of pstored in a process of its own, and process group, so that what it starts ends with it."""
 
     def __init__(self, root: str, *arguments: str, now: float, timeout_s: float) -> None:
@@ -110,19 +110,10 @@ class Run:
         """When it gets the next."""
         self.given_up = False
         """Whether no signal helps."""
-        self._status_fd, write_fd = os.pipe()
-        try:
-            os.set_inheritable(write_fd, True)
-            os.set_blocking(self._status_fd, False)
-            # -P: not from the working directory, wherever the daemon was started
-            command = [sys.executable, "-P", "-m", "pstored", "--root", root, *arguments, f"--status-fd={write_fd}"]
-            environment = {name: value for name, value in os.environ.items() if name not in _OURS}
-            self.pid = os.posix_spawn(sys.executable, command, environment, setpgroup=0)
-        except OSError:
-            os.close(self._status_fd)
-            raise
-        finally:
-            os.close(write_fd)
+        # -P: not from the working directory, wherever the daemon was started
+        command = [sys.executable, "-P", "-m", "pstored", "--root", root, *arguments]
+        environment = {name: value for name, value in os.environ.items() if name not in _OURS}
+        self.pid = os.posix_spawn(sys.executable, command, environment, setpgroup=0)
 
     def kill(self, now: float, *, patience_s: float) -> str:
         """Ask it to end, then end it, then give up; gives what was done.  The next step is due after the patience."""
@@ -143,6 +134,23 @@ class Run:
         """Its exit status once it has ended, or minus the signal it died of; None as long as it runs."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
+
+
+class Run(Child):
+    """One that tells how things stand."""
+
+    def __init__(self, root: str, *arguments: str, now: float, timeout_s: float) -> None:
+        """Start it; raises OSError."""
+        self._status_fd, write_fd = os.pipe()
+        try:
+            os.set_inheritable(write_fd, True)
+            os.set_blocking(self._status_fd, False)
+            super().__init__(root, *arguments, f"--status-fd={write_fd}", now=now, timeout_s=timeout_s)
+        except OSError:
+            os.close(self._status_fd)
+            raise
+        finally:
+            os.close(write_fd)
 
     def status(self) -> "Status":
         """What it wrote on how things stand."""

@@ -15,6 +15,8 @@ import select
 import stat
 from collections.abc import Callable
 
+from pstored.daemon import WAKE
+
 BATCH = 256
 """Messages looked at in one go; epoll tells of the rest at once."""
 RECORD_MAX = 16 * 1024
@@ -28,7 +30,7 @@ MODULES = frozenset(("pstore", "efi_pstore", "ramoops", "pstore_zone", "pstore_b
 
 # What stands in the first line of the kernel's reports on itself: a first, cheap look, which lets too much pass rather
 # than too little.  What it really was, the run finds out (pstored.oops).  No warnings, out of memory, corrected errors.
-_REPORT = re.compile(
+REPORTS = re.compile(
     rb"BUG|Oops|\[#[0-9]|Kernel panic|PANIC: |Unable to handle |Unhandled |SError|Internal error: |Alignment trap: "
     rb"|general protection fault[,:]|[Dd]ouble fault|divide error|invalid opcode|NULL pointer deref|Page fault: "
     rb"|[Bb]ad (?:mode|page) |Kernel (?:Fault|unaligned|bug)|Fault in |stack overflow|Insufficient stack space|LOCKUP"
@@ -40,6 +42,7 @@ _REGISTERED = b"pstore: Registered "
 REPORT = "a report in the kernel's log"
 BACKEND = "pstore has another backend"
 MOUNT = "the store was mounted or unmounted"
+RECEIVED = "netconsole has received a crash"
 
 
 def reason(line: bytes) -> str | None:
@@ -53,7 +56,7 @@ def reason(line: bytes) -> str | None:
     priority = prefix.partition(b",")[0]
     if not semicolon or len(priority) != 1 or not priority.isdigit() or priority > b"7":
         return None
-    if _REPORT.search(text, 0, HEADER_MAX):
+    if REPORTS.search(text, 0, HEADER_MAX):
         return REPORT
     return BACKEND if text.startswith(_REGISTERED) else None
 
@@ -208,6 +211,33 @@ class Mounts(Source):
     def drain(self) -> list[str]:
         """Nothing: being polled has reset it."""
         return []
+
+
+class Received(Source):
+    """The FIFO by which ``pstored netconsole`` says that it has received a crash (pstored.daemon.spool)."""
+
+    name = "what pstored netconsole receives"
+
+    def __init__(self, directory: str) -> None:
+        """Make it and open it; raises OSError."""
+        path = os.path.join(directory, WAKE)
+        try:
+            os.mkfifo(path, 0o620)
+            os.chmod(path, 0o620)  # whatever the umask: the directory's group is the listener's
+        except FileExistsError:
+            pass
+        # for writing, too: no listener, no end
+        self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if not stat.S_ISFIFO(os.fstat(self.fd).st_mode):
+            os.close(self.fd)
+            raise OSError(errno.EINVAL, "it is no FIFO")
+
+    def drain(self) -> list[str]:
+        """That there is something."""
+        try:
+            return [RECEIVED] if os.read(self.fd, RECORD_MAX) else []
+        except BlockingIOError:
+            return []
 
 
 def look(root: str, store: str) -> tuple[str, tuple[int, int] | None, str]:

@@ -16,9 +16,22 @@ import sys
 import time
 from collections.abc import Callable
 
+from pstored.daemon import SPOOL
 from pstored.daemon.child import KILL_AFTER_S, Run, Status, read_settings, signal_name
 from pstored.daemon.schedule import Schedule
-from pstored.daemon.wakeups import BACKEND, MOUNT, REPORT, KernelLog, Mounts, Source, Uevents, look, read
+from pstored.daemon.service import Signals, say, tell, watchdog_s
+from pstored.daemon.wakeups import (
+    BACKEND,
+    MOUNT,
+    REPORT,
+    KernelLog,
+    Mounts,
+    Received,
+    Source,
+    Uevents,
+    look,
+    read,
+)
 from pstored.errors import PstoredError, report
 
 LOCK = "/run/pstored/watch.lock"
@@ -29,27 +42,6 @@ ROUND_S = 10.0
 """Rounds to the outgoing sinks do not begin in quicker succession."""
 FOLLOW_UP_SLACK_S = 2.0
 """After an oops the kernel brings pstore up to date pstore.update_ms later, from a work queue."""
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-
-
-def say(text: str, *, warning: bool = False) -> None:
-    """A line for the journal, or whoever started the daemon; that nobody reads it must not end it."""
-    try:
-        print(f"warning: {text}" if warning else text, file=sys.stderr if warning else sys.stdout, flush=True)
-    except OSError:
-        pass
-
-
-def tell(*lines: str) -> None:
-    """Tell the service manager, sd_notify(3), if there is one."""
-    if "NOTIFY_SOCKET" not in os.environ:
-        return
-    from systemd.daemon import notify
-
-    try:
-        notify("\n".join(lines))
-    except OSError:
-        pass  # it is being restarted, say: what counts is told again
 
 
 def take_lock(root: str) -> int:
@@ -78,37 +70,6 @@ def take_lock(root: str) -> int:
     except OSError:
         pass  # /run is full, say: the lock counts, the number is for whoever is refused
     return fd
-
-
-def watchdog_s() -> float | None:
-    """How often the service manager wants to hear from us, sd_watchdog_enabled(3): half of its patience."""
-    usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
-    if not usec.isdecimal() or not int(usec) or (pid is not None and pid != str(os.getpid())):
-        return None
-    return int(usec) / 2e6
-
-
-class Signals:
-    """Signals as something to be polled for: a pipe wakes epoll, a set keeps what came."""
-
-    def __init__(self) -> None:
-        self.fd, self._write_fd = os.pipe()
-        for fd in (self.fd, self._write_fd):
-            os.set_blocking(fd, False)
-        self._came: set[int] = set()
-        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        for number in SIGNALS:
-            signal.signal(number, lambda number, _: self._came.add(number))
-
-    def take(self) -> set[int]:
-        """Those that have come since the last call."""
-        try:
-            while os.read(self.fd, 4096):
-                pass
-        except BlockingIOError:
-            pass
-        came, self._came = self._came, set()
-        return came
 
 
 class Watch:
@@ -140,6 +101,9 @@ class Watch:
         self._open(KernelLog.name, lambda: KernelLog(os.path.join(root, "dev/kmsg")))
         self._open(Uevents.name, Uevents)
         self._open(Mounts.name, Mounts)
+        spool = os.path.join(root, SPOOL.lstrip("/"))
+        if os.path.isdir(spool):  # without a listener there is nothing to be missed
+            self._open(Received.name, lambda: Received(spool))
         self.has_kernel_log = any(isinstance(source, KernelLog) for source in self.sources.values())
         self.seen = look(root, self.settings.store)  # after the mounts are watched, and before the first run
 

@@ -51,6 +51,8 @@ class Record:
     """What is broken or missing in this record."""
     notes: tuple[str, ...]
     """What else somebody should know."""
+    sender: str | None = None
+    """The address that it came from, if it came over the net."""
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ def decode_record(
     error: str | None = None,
     notes: Iterable[str] = (),
     damage: Iterable[str] = (),
+    sender: str | None = None,
 ) -> Record:
     """Decode one record; never raises: what is wrong with it is in the result.
 
@@ -90,6 +93,7 @@ def decode_record(
         error: why reading it ended early, if it did.
         notes: what whoever found it said of it.
         damage: likewise, what of it is lost.
+        sender: the address that it came from.
     """
     record_name = split_record_name(name)
     content, ecc = split_ecc_notice(data)
@@ -132,6 +136,7 @@ def decode_record(
         end=draft.end,
         damage=tuple(draft.damage),
         notes=tuple(draft.notes),
+        sender=sender,
     )
 
 

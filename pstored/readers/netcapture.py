@@ -4,7 +4,7 @@ r"""A file of what netconsole sent: its datagrams, however they were written dow
 ==========  ===================================================================================================
 packets     pcap or pcapng: UDP to port 6666 (or as the parameter ``netconsole.port`` says), and what is extended
 JSON lines  ``{"t": 1795407862.542937, "from": "10.0.0.5", "data": "[    0.000000] Linux ..."}``, a datagram each,
-            its bytes as Latin-1
+            its bytes as Latin-1; ``host`` where it is known
 text        extended datagrams as ``nc -u -l 6666`` gives them; plain ones are a console's text (``--as serial``)
 ==========  ===================================================================================================
 """
@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from pstored.readers.model import Options, Reader, Remark, Salvaged, Source
-from pstored.readers.netconsole import PORT, parse_extended
+from pstored.readers.netconsole import PORT, is_host, parse_extended
 from pstored.readers.pcap import EndedEarlyError, Packet, is_capture, read_packets
 from pstored.readers.senders import Datagram, Senders
 
@@ -112,7 +112,9 @@ def _from_json(line: bytes) -> Datagram | None:
         time_s, sender, data = value.get("t") or 0, value.get("from") or "", value["data"]
         if isinstance(time_s, bool) or not 0 <= time_s < 2**33:
             return None
-        return Datagram(round(time_s * 10**6) * 1000, str(sender), data.encode("latin-1"))
+        host = value.get("host")
+        host = host if isinstance(host, str) and is_host(host) else None
+        return Datagram(round(time_s * 10**6) * 1000, str(sender), data.encode("latin-1"), host)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -97,6 +97,11 @@ def find_host(data: bytes) -> str | None:
     return None if found is None else (found[1] or found[2]).decode()
 
 
+def is_host(name: str) -> bool:
+    """Whether a text may be a host name."""
+    return re.fullmatch(_NAME, name.encode(errors="replace")) is not None
+
+
 class Pieces:
     """Puts messages together that came in pieces."""
 

@@ -37,6 +37,8 @@ class Datagram(NamedTuple):
     sender: str
     """Its address; empty if that is not known."""
     data: bytes
+    host: str | None = None
+    """Its host name, where whoever received it knows that already."""
 
 
 class Senders:
@@ -60,7 +62,7 @@ class Senders:
                 yield from self._records(sender, oldest, oldest.end())
         else:
             self._streams.move_to_end(key)
-        stream.host = find_host(datagram.data) or stream.host
+        stream.host = find_host(datagram.data) or datagram.host or stream.host
         yield from self._records(datagram.sender, stream, stream.feed(datagram, message))
 
     def end(self) -> Iterator[Salvaged | Remark]:
