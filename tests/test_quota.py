@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 
 from fake_pstore.host import Host, write_host
 from pstored.archive import Archive, dump_json, make_id
+from pstored.config import NOTHING, Config, Journal
 from pstored.config import Archive as Limits
-from pstored.config import Config, Journal
 from pstored.outbox import Outbox
+from pstored.outgoing import Item, Outgoing, State
 from pstored.quota import prune
+from pstored.sinks.settings import File
 from tests.conftest import BOOT_ID, MakeRoot, Pstored, Root, can_mount, forked, mount, require, run_pstored
 
 SAME = b"Panic#1 Part1\n<0>[   %d.000001] Kernel panic - not syncing: the same\n"
@@ -32,10 +35,18 @@ def archive_of(root: Root, pstored: Pstored, number: int) -> Archive:
     return archive
 
 
-def pruned(archive: Archive, *, wall_ns: int | None = None, journal: bool = False, **limits: int) -> list[int]:
+def pruned(
+    archive: Archive,
+    *,
+    wall_ns: int | None = None,
+    journal: bool = False,
+    outgoing: Mapping[str, Any] = NOTHING,
+    **limits: int,
+) -> list[int]:
     """Which harvests go, by their number."""
     before = archive.harvest_ids()
-    config = Config(archive=Limits(**{"max_bytes": 0, "max_harvests": 0, **limits}), journal=Journal(enabled=journal))  # type: ignore[arg-type]  # numbers only
+    kept: dict[str, Any] = {"max_bytes": 0, "max_harvests": 0, **limits}
+    config = Config(archive=Limits(**kept), journal=Journal(enabled=journal), outgoing=outgoing)
     with archive.lock():
         removed = prune(archive, config, wall_ns=wall_ns)
     assert archive.harvest_ids() == [h for h in before if h not in removed]
@@ -190,6 +201,22 @@ def test_what_is_still_due_goes_last(six: Archive) -> None:
     assert pruned(six, max_harvests=3, journal=True) == [1, 3, 4]
     assert pruned(six, max_harvests=1, journal=True) == [0, 1]
     assert not list(Outbox(six).pending("journal"))
+
+
+def test_what_an_outgoing_sink_is_still_to_get_goes_last(six: Archive) -> None:
+    """As for the journal; what it has goes as any other."""
+    ids = [s["id"] for s in six.crash_summaries()]
+    outgoing = Outgoing(six, "file")
+    with outgoing.lock(wait=False):
+        for crash_id in ids:
+            if crash_id != ids[2]:
+                outgoing.put(Item(crash_id, 1), State.SENT, {})
+    assert pruned(six, max_harvests=3, outgoing={"file": File()}) == [1, 3, 4]
+
+
+def test_of_many_that_are_due_the_first_goes_last(six: Archive) -> None:
+    """A crash loop while the sink is down: the first tells what it is, the others only how often."""
+    assert pruned(six, max_harvests=2, outgoing={"file": File()}) == [1, 2, 3, 4]
 
 
 def test_harvests_of_one_crash_go_together(root: MakeRoot, pstored: Pstored) -> None:

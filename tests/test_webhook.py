@@ -2,6 +2,7 @@
 """The webhook: CloudEvents to a real server, and every fault of one: each crash arrives, once by its id."""
 
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -9,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from pstored.archive import Archive
 from pstored.cloudevent import CONTENT_TYPE
+from pstored.sinks.base import Setting
+from pstored.sinks.settings import Webhook
+from pstored.sinks.webhook import WebhookSink
 from tests.conftest import MakeRoot, Pstored, Root
 from tests.loopback import Posted, Says, Server, serve, server  # noqa: F401 - a fixture
 from tests.outgoing import copy_crashes, crash_id, lines
+from tests.test_courier import REPORTER, Bench, run_killed
 from tests.test_dispatch import configure
 
 IDS = [crash_id(n) for n in range(3)]
@@ -152,3 +158,25 @@ def test_a_server_that_comes_back_gets_all(three: Root, pstored: Pstored) -> Non
     with serve(port=port) as made:
         assert pstored("deliver", root=three).status == 0
         assert crashes(made) == IDS
+
+
+def test_killed_at_every_step_nothing_is_lost(three: Root, server: Server) -> None:  # noqa: F811
+    """The next round sends what is not noted as sent: each crash arrives, at most one of them twice, under one id."""
+    archive = Archive(str(three.archive))
+    table = Webhook(url=server.url)
+    killed = 0
+    for at in range(1, 200):
+        shutil.rmtree(archive.outgoing, ignore_errors=True)
+        server.posted.clear()
+        bench = Bench(archive)
+        status = run_killed(lambda b=bench: b.round(WebhookSink(table, Setting(REPORTER, 10, {}))), at)  # type: ignore[misc]
+        bench.round(WebhookSink(table, Setting(REPORTER, 10, {})))
+        events = Counter(json.loads(posted.body)["id"] for posted in server.posted)
+        assert sorted(events) == [f"{one}.1" for one in IDS]
+        assert sum(events.values()) <= 4
+        assert list(dict.fromkeys(crashes(server))) == IDS
+        assert bench.survey().waiting == ()
+        if status == 0:
+            break
+        killed += 1
+    assert killed > 12

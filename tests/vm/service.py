@@ -29,8 +29,8 @@ MESSAGE_ID = "eb9e49196125491e9e564cd5d430164f"
 SETUP = """
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 systemd-sysusers
-systemctl preset pstored-harvest.service pstored.service
-systemctl is-enabled pstored-harvest.service pstored.service systemd-pstore.service >/job/enabled
+systemctl preset pstored-harvest.service pstored.service pstored-deliver.socket
+systemctl is-enabled pstored-harvest.service pstored.service pstored-deliver.socket systemd-pstore.service >/job/enabled
 journalctl --update-catalog
 """
 # The start goes no further than basic.target and the job: what multi-user.target would do with the daemon, this does.
@@ -166,7 +166,7 @@ def crash_is_harvested_at_boot(directory: Path, kernel: str, backend: str) -> st
     assert (harvest["ActiveState"], harvest["Result"], harvest["ExecMainStatus"]) == ("active", "success", "0"), harvest
     before = int(properties(vm.job / "sysinit")["ActiveEnterTimestampMonotonic"])
     assert 0 < int(harvest["ExecMainExitTimestampMonotonic"]) < before
-    assert (vm.job / "enabled").read_text().split() == ["enabled", "enabled", "enabled"]
+    assert (vm.job / "enabled").read_text().split() == ["enabled"] * 4
     assert rival["InactiveExitTimestampMonotonic"] == "0", "systemd-pstore has run"
 
     assert not collected.left, f"left in the store: {sorted(collected.left)}"
@@ -322,6 +322,89 @@ umount /tmp/below
     return "skipped at boot, sysinit.target not held up; harvested once mounted; closed before the unmount"
 
 
+# A sink that is a file, and one that is down at first: what listens there keeps what it is sent.
+SINKS = """
+mkdir -p /etc/pstored.conf.d /etc/pstored /etc/systemd/system/pstored-deliver.service.d
+printf t0ken >/etc/pstored/token
+chmod 600 /etc/pstored/token
+cat >/etc/systemd/system/pstored-deliver.service.d/10.conf <<'END'
+[Service]
+LoadCredential=pstored.token:/etc/pstored/token
+END
+cat >/etc/pstored.conf.d/60-sinks.conf <<'END'
+[delivery]
+retry_s = 1
+[file]
+[webhook]
+url = "http://127.0.0.1:8080/hook"
+token_file = "pstored.token"
+END
+cat >/job/receiver.py <<'END'
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with open("/job/posted", "ab") as f:
+            f.write(self.headers["Authorization"].encode() + b" " + body + b"\\n")
+        self.send_response(204)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(("127.0.0.1", 8080), Handler).serve_forever()
+END
+"""
+
+
+def delivery_is_not_roots(directory: Path, kernel: str) -> str:
+    """The daemon, root without a network, has crashes delivered by a service that is neither root nor may write."""
+    service = Service(directory, kernel, "erst")
+    service.bench.crash()
+    show = "--property=User,ExecMainStatus,Result,NRestarts"
+    script = f"""{AWAIT}
+waits() {{ systemctl show --property=StatusText pstored.service | grep -q 'to be delivered: webhook'; }}
+delivered() {{ systemctl show --property=StatusText pstored.service | grep -q '1 crash.*nothing due$'; }}
+await waits
+{STATUS}
+tell pstored outbox
+/usr/bin/python3 /job/receiver.py & receiver=$!
+await delivered
+{STATUS}
+systemctl show {show} pstored-deliver.service >/job/deliver
+tell journalctl --no-pager --boot=0 --unit=pstored-deliver.service
+tell pstored deliver
+tell pstored outbox
+ls -ln /var/lib/pstored/outgoing/webhook /var/lib/pstored/outgoing/file >/job/notes
+id -u pstored >/job/uid
+find /var/lib/pstored -user pstored >/job/owned
+cp /var/log/pstored/crashes.jsonl /job/
+tell ls -ln /var/log/pstored /var/lib/pstored /run/pstored
+kill $receiver
+{LOOK}
+"""
+    vm = service.run("deliver", script, setup=SETUP + DAEMON + SINKS)
+    collected = read_collected(vm.job)
+    (crash,) = collected.crashes()
+    (posted,) = (vm.job / "posted").read_text().splitlines()
+    assert posted.startswith("Bearer t0ken {")
+    event = json.loads(posted.removeprefix("Bearer t0ken "))
+    (line,) = (json.loads(text) for text in (vm.job / "crashes.jsonl").read_text().splitlines())
+    assert event["data"]["uid"] == line["uid"]
+    assert event["subject"] == line["crash"]["id"] == crash["id"]
+    assert properties(vm.job / "deliver") == {
+        "User": "pstored",
+        "ExecMainStatus": "0",
+        "Result": "success",
+        "NRestarts": "0",
+    }
+    uid = (vm.job / "uid").read_text().strip()
+    assert uid != "0"
+    assert f" 1 {uid} {uid} " in (vm.job / "notes").read_text()
+    owned = (vm.job / "owned").read_text().splitlines()
+    assert owned[0] == "/var/lib/pstored/outgoing"
+    assert all(path.startswith("/var/lib/pstored/outgoing") for path in owned)
+    return "down, then delivered once, with a credential, by the user pstored, who wrote in outgoing/ only"
+
+
 def _table() -> Iterator[Scenario]:
     def line(name: str, function: Any, **arguments: Any) -> Scenario:
         return Scenario(name, functools.partial(function, **arguments))
@@ -329,6 +412,7 @@ def _table() -> Iterator[Scenario]:
     yield line("10-ramoops-6.12", crash_is_harvested_at_boot, kernel="6.12", backend="ramoops")
     yield line("11-late-6.12", daemon_follows_what_happens, kernel="6.12")
     yield line("12-archive-6.1", late_archive_holds_up_nothing, kernel="6.1")
+    yield line("13-deliver-6.12", delivery_is_not_roots, kernel="6.12")
     yield line("10-efi-6.1", crash_is_harvested_at_boot, kernel="6.1", backend="efi")
 
 

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics of an archive: what they say, and that counters never go back, whatever is removed or killed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pstored.archive import Archive
+from pstored.config import Config
+from pstored.host import Host
+from pstored.metrics import Family
+from pstored.outgoing import Health, Outgoing
+from pstored.sinks.settings import File
+from pstored.tally import FILE, measure
+from tests.conftest import MakeRoot, Root
+from tests.outgoing import copy_crashes, crash_id, revise
+from tests.test_courier import run_killed
+
+CONFIG = Config(outgoing={"file": File()})
+
+
+@pytest.fixture
+def crashed(root: MakeRoot) -> Root:
+    """A tree with one crash."""
+    return root("panic", backend="efi_pstore")
+
+
+@pytest.fixture
+def three(crashed: Root) -> Archive:
+    """Three crashes."""
+    return copy_crashes(crashed, 3)
+
+
+def measured(root: Root, archive: Archive) -> dict[str, Family]:
+    """The families by name."""
+    with Outgoing(archive, "file").lock(wait=False):
+        return {family.name: family for family in measure(Host(str(root.path)), archive, CONFIG, "file")}
+
+
+def value(families: dict[str, Family], name: str) -> float:
+    """Of a family with one sample."""
+    ((_, found),) = families[name].samples
+    return found
+
+
+def test_what_is_there_is_measured(crashed: Root, three: Archive) -> None:
+    """All families, with what the archive and the sinks are like."""
+    crashed.write("sys/module/pstore/parameters/backend", "ramoops\n")
+    with Outgoing(three, "file").lock(wait=False):
+        Outgoing(three, "file").set_health(Health(2, 5.0, "down", 7))
+    found = measured(crashed, three)
+    ((labels, one),) = found["pstored_build_info"].samples
+    assert (labels["backend"], one) == ("ramoops", 1)
+    assert found["pstored_crashes_total"].samples == (({"reason": "panic"}, 3),)
+    size = sum(
+        p.stat().st_size for d in ("harvests", "crashes") for p in (crashed.archive / d).rglob("*") if p.is_file()
+    )
+    assert value(found, "pstored_archive_bytes") == size
+    assert value(found, "pstored_archive_limit_bytes") == Config().archive.max_bytes
+    assert found["pstored_sink_pending"].samples == (({"sink": "file"}, 3),)
+    assert found["pstored_sink_failures_total"].samples == (({"sink": "file"}, 7),)
+    wall = crashed.load(f"crashes/{crash_id(2)}/crash.json")["time"]["wall"]
+    assert value(found, "pstored_last_crash_timestamp_seconds") > 1.7e9, wall
+    assert [f for f in found.values() if f.is_counter != f.name.endswith("_total")] == []
+
+
+def test_a_crash_that_goes_stays_counted(crashed: Root, three: Archive) -> None:
+    """The archive forgets, the counter does not; a later revision is no other crash."""
+    assert measured(crashed, three)["pstored_crashes_total"].samples == (({"reason": "panic"}, 3),)
+    revise(crashed, crash_id(1), 2)
+    shutil.rmtree(three.crash_directory(crash_id(0)))
+    found = measured(crashed, three)
+    assert found["pstored_crashes_total"].samples == (({"reason": "panic"}, 3),)
+    assert found["pstored_sink_pending"].samples == (({"sink": "file"}, 2),)
+    start = found["pstored_crashes_total"].start_ns
+    assert measured(crashed, three)["pstored_crashes_total"].start_ns == start
+
+
+def test_killed_at_every_step_a_crash_is_counted_once(crashed: Root, three: Archive) -> None:
+    """Before or after: never twice, and in the end all."""
+    for at in range(1, 50):
+        shutil.rmtree(three.outgoing, ignore_errors=True)
+        status = run_killed(lambda: measured(crashed, three), at)
+        assert measured(crashed, three)["pstored_crashes_total"].samples == (({"reason": "panic"}, 3),)
+        if status == 0:
+            break
+    assert at > 5
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b'{"start_ns": 1, "crashes": {"panic": "x"}, "ecc_corrected_bytes": 0, "known": []}']
+)
+def test_counters_that_are_damaged_begin_anew(crashed: Root, three: Archive, data: bytes) -> None:
+    """With a start of their own, so that who adds them up sees that they did."""
+    first = measured(crashed, three)["pstored_crashes_total"].start_ns
+    Path(Outgoing(three, "file").directory, FILE).write_bytes(data)
+    found = measured(crashed, three)["pstored_crashes_total"]
+    assert found.samples == (({"reason": "panic"}, 3),)
+    assert found.start_ns > first
+
+
+def test_corrected_bytes_are_added_up(crashed: Root, three: Archive) -> None:
+    """Of all records, once; a report that cannot be read has none."""
+    path = crashed.archive / "crashes" / crash_id(0) / "crash.json"
+    crash = json.loads(path.read_bytes())
+    crash["records"][0]["ecc"] = {"corrected_bytes": 5, "unrecoverable_blocks": 0}
+    path.write_text(json.dumps(crash))
+    assert value(measured(crashed, three), "pstored_ecc_corrected_bytes_total") == 5
+    assert value(measured(crashed, three), "pstored_ecc_corrected_bytes_total") == 5
+
+
+def test_an_empty_archive_has_numbers_too(root: MakeRoot) -> None:
+    """None, and no newest crash."""
+    made = root()
+    archive = Archive(str(made.archive))
+    with archive.lock():
+        pass
+    found = measured(made, archive)
+    assert found["pstored_crashes_total"].samples == ()
+    assert found["pstored_last_crash_timestamp_seconds"].samples == ()
+    assert value(found, "pstored_records") == 0
