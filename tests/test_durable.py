@@ -241,3 +241,26 @@ def test_litter_of_one_prefix_only(tmp_path: Path) -> None:
     (tmp_path / ".new-theirs").write_bytes(b"")
     assert durable.remove_litter(str(tmp_path), prefix=".new-o") == 1
     assert [p.name for p in tmp_path.iterdir()] == [".new-theirs"]
+
+
+def test_append_durably_order(tmp_path: Path) -> None:
+    """The line is flushed; of a new file the name, too."""
+    path = str(tmp_path / "f")
+    assert steps_of(lambda: durable.append_durably(path, b"a\n"), tmp_path) == [
+        "append f",
+        "fsync f",
+        f"fsync {tmp_path}",
+    ]
+    assert steps_of(lambda: durable.append_durably(path, b"b\n"), tmp_path) == ["append f", "fsync f"]
+    assert (tmp_path / "f").read_bytes() == b"a\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"a\nto", b"a\nx\n"), (b"torn", b"x\n"), (b"a\n" + b"t" * 200_000, b"a\nx\n"), (b"a\n\n", b"a\n\nx\n")],
+)
+def test_append_durably_takes_a_torn_line_away(tmp_path: Path, before: bytes, after: bytes) -> None:
+    """However long; whole lines stay."""
+    (tmp_path / "f").write_bytes(before)
+    durable.append_durably(str(tmp_path / "f"), b"x\n")
+    assert (tmp_path / "f").read_bytes() == after
