@@ -47,6 +47,7 @@ SCHEMA = 1
 """Version of harvest.json, erased.json and analyzed.json; goes up when a reader of the old one would go wrong."""
 
 _ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([0-9a-f]{12})")
+READERS = "run as root, or in the group that may read the archive; what was made before there was one: chgrp -R pstored"
 MAX_JSON = 64 * 1024 * 1024
 """No file of ours is larger; one that is has been tampered with."""
 
@@ -468,7 +469,7 @@ def _ids(directory: str) -> list[str]:
         denied = e.errno in (errno.EACCES, errno.EPERM)
         raise ArchiveError(
             f"cannot list {directory!r}: {os.strerror(e.errno or 0)}",
-            hint="run as root, or as a member of the group that may read the archive" if denied else None,
+            hint=READERS if denied else None,
         ) from e
 
 

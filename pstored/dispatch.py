@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 from pstored.archive import Archive, stamp_seconds, utc
 from pstored.boots.ledger import read_ledger
 from pstored.config import Config
-from pstored.courier import Round, Survey, Waiting, survey
+from pstored.courier import Round, Survey, Waiting, survey, words
 from pstored.errors import ArchiveError, PstoredError, SinkError
 from pstored.host import Host
 from pstored.outgoing import Outgoing
@@ -102,7 +102,12 @@ def dispatch(host: Host, archive: Archive, config: Config) -> Dispatch:
     """Deliver what is due to all outgoing sinks."""
     arrived: list[Arrival] = []
     troubles: list[str] = []
-    processes = [_Process(host, archive, config, name) for name in settings.enabled(config.outgoing)]
+    processes = []
+    for name in settings.enabled(config.outgoing):
+        try:
+            processes.append(_Process(host, archive, config, name))
+        except OSError as e:
+            troubles.append(f"{name}: cannot start a process: {e.strerror}")
     limit_s = settings.delivery(config.outgoing).sink_timeout_s
     _wait(processes, time.monotonic() + limit_s)
     for process in processes:
@@ -122,7 +127,7 @@ def look(archive: Archive, config: Config, troubles: list[str]) -> tuple[tuple[S
         try:
             found.append(survey(archive, config, name, time.time()))
         except ArchiveError as e:
-            troubles = [*troubles, f"{name}: {e}"]
+            troubles = [*troubles, f"{name}: {words(e)}"]
     return tuple(found), tuple(dict.fromkeys(troubles))
 
 
@@ -133,7 +138,7 @@ def _give_up(archive: Archive, config: Config, name: str, error: SinkError) -> l
             if mine:
                 Round(archive, config, name).note_trouble(error)
     except ArchiveError as e:
-        return [f"{name}: {e}"]
+        return [f"{name}: {words(e)}"]
     return []
 
 
@@ -222,7 +227,7 @@ def _work(host: Host, archive: Archive, config: Config, name: str, fd: int) -> N
                 _deliver(host, archive, config, name, say)
         status = 0
     except PstoredError as e:
-        say({"trouble": str(e)})
+        say({"trouble": words(e)})
         status = 0
     except SystemExit:
         pass

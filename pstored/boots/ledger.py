@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from pstored import manager
-from pstored.archive import MAX_JSON, Archive
+from pstored.archive import MAX_JSON, READERS, Archive
 from pstored.boots.resetreason import Clue, reset_clues
 from pstored.errors import ArchiveError
 from pstored.host import BOOT_ID, Facts, Host
@@ -138,8 +138,7 @@ def read_ledger(archive: Archive) -> list[Boot]:
     except FileNotFoundError:
         return []
     except PermissionError as e:
-        hint = "run as root, or as a member of the group that may read the archive"
-        raise ArchiveError(f"cannot read {path!r}: {e.strerror}", hint=hint) from e
+        raise ArchiveError(f"cannot read {path!r}: {e.strerror}", hint=READERS) from e
     except OSError as e:
         logger.warning("the boots seen so far are lost: cannot read %r: %s", path, e.strerror)
         return []

@@ -28,11 +28,11 @@ def deliver(context: Context) -> dict[str, Any]:
         try:
             done = ask(context.host, timeout_s=limit_s)
         except SinkError as e:
-            return facts(Dispatch((), *look(context.archive, context.config, [str(e)])))
-        return done or facts(dispatch(context.host, context.archive, context.config))
+            return facts(context, Dispatch((), *look(context.archive, context.config, [str(e)])))
+        return done or facts(context, dispatch(context.host, context.archive, context.config))
     document: dict[str, Any] = {"troubles": ["the service failed"]}
     try:
-        document = facts(dispatch(context.host, context.archive, context.config))
+        document = facts(context, dispatch(context.host, context.archive, context.config))
     finally:
         answer(listening, document)  # whatever happened: a connection that nobody takes would start us again
     return document
@@ -40,12 +40,14 @@ def deliver(context: Context) -> dict[str, Any]:
 
 def standing(context: Context) -> dict[str, Any]:
     """How things stand, without a delivery."""
-    return facts(Dispatch((), *look(context.archive, context.config, [])))
+    return facts(context, Dispatch((), *look(context.archive, context.config, [])))
 
 
-def facts(done: Dispatch) -> dict[str, Any]:
+def facts(context: Context, done: Dispatch) -> dict[str, Any]:
     """A round, as JSON."""
     due = done.next()
+    if done.troubles:  # not of a sink, which has its own time: somebody has to mend something here
+        due = max(due or 0.0, time.time() + settings.delivery(context.config.outgoing).retry_s)
     return {
         "delivered": [a._asdict() for a in done.arrived],
         "sinks": [_sink(s) for s in done.surveys],

@@ -358,7 +358,7 @@ END
 def delivery_is_not_roots(directory: Path, kernel: str) -> str:
     """The daemon, root without a network, has crashes delivered by a service that is neither root nor may write."""
     service = Service(directory, kernel, "erst")
-    service.bench.crash()
+    service.crash()
     show = "--property=User,ExecMainStatus,Result,NRestarts"
     script = f"""{AWAIT}
 waits() {{ systemctl show --property=StatusText pstored.service | grep -q 'to be delivered: webhook'; }}
