@@ -37,7 +37,18 @@ _BASE = (
     "ext4",
 )
 # what a scenario may ask for; some do not exist on every architecture
-_ON_DEMAND = ("ramoops", "efi_pstore", "efivarfs", "pstore_blk", "mtdoops", "mtdram", "phram", "block2mtd")
+_ON_DEMAND = (
+    "virtio_net",
+    "netconsole",
+    "ramoops",
+    "efi_pstore",
+    "efivarfs",
+    "pstore_blk",
+    "mtdoops",
+    "mtdram",
+    "phram",
+    "block2mtd",
+)
 
 
 class Kernel(NamedTuple):

@@ -100,6 +100,8 @@ class Machine:
     erst: bool = False
     blk: bool = False
     disk: bool = True
+    network: bool = False
+    """QEMU's own: eth0 reaches the host's loopback as 10.0.2.2"""
     arguments: str = ""
     """more for the kernel's command line"""
     starts: int = dataclasses.field(default=0, init=False)
@@ -346,6 +348,8 @@ class Vm:
         if machine.efi:
             command += ["-drive", f"if=pflash,format=raw,readonly=on,file={_OVMF / 'OVMF_CODE_4M.fd'}"]
             command += ["-drive", f"if=pflash,format=raw,file={machine.vars}"]
+        if machine.network:
+            command += ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"]
         if self._start.rtc:
             command += ["-rtc", f"base={self._start.rtc}"]
         command += ["-kernel", str(self._boot.vmlinuz), "-initrd", str(self._boot.initramfs)]
