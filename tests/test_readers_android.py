@@ -12,7 +12,8 @@ from fake_pstore import capture
 from pstored.readers import bugreport, lastkmsg
 from pstored.readers.lastkmsg import MAX_RECORD
 from pstored.readers.memory import Held
-from pstored.readers.model import Options, Reader, Remark, Salvaged
+from pstored.readers.model import Remark, Salvaged
+from tests import readers
 
 HEAD = b"=" * 56 + b"\n== dumpstate: 2026-11-23 04:18:57\n" + b"=" * 56 + b"\n\nBuild: aosp_board-userdebug\n"
 OTHER = (
@@ -42,12 +43,6 @@ def zipped(text: bytes, name: str = "bugreport-board-2026-11-23-04-18-57.txt", *
     return buffer.getvalue()
 
 
-def read(reader: Reader, data: bytes, name: str = "") -> tuple[list[Salvaged], list[Remark]]:
-    """The records, and what was said."""
-    found = list(reader.read(Held(data, name), Options()))
-    return [f for f in found if isinstance(f, Salvaged)], [f for f in found if isinstance(f, Remark)]
-
-
 # -- the file
 
 
@@ -55,7 +50,7 @@ def read(reader: Reader, data: bytes, name: str = "") -> tuple[list[Salvaged], l
 def test_last_kmsg_is_the_console_record(name: str) -> None:
     """By name and content that of pstorefs, so that a kernel which shows both tells it once."""
     assert lastkmsg.READER.recognize(Held(console(), name))
-    assert read(lastkmsg.READER, console(), name) == ([Salvaged("console-ramoops-0", console())], [])
+    assert readers.read("last-kmsg", console(), name) == ([Salvaged("console-ramoops-0", console())], [])
 
 
 def test_name_alone_is_not_enough_nor_is_a_log() -> None:
@@ -66,8 +61,8 @@ def test_name_alone_is_not_enough_nor_is_a_log() -> None:
 
 def test_last_kmsg_that_is_empty_or_too_large() -> None:
     """The one is said, of the other the beginning taken."""
-    assert read(lastkmsg.READER, b"") == ([], [Remark("it is empty: nothing was kept of the boot before")])
-    (record,), _ = read(lastkmsg.READER, b"x\n" * (MAX_RECORD // 2 + 1))
+    assert readers.read("last-kmsg", b"") == ([], [Remark("it is empty: nothing was kept of the boot before")])
+    (record,), _ = readers.read("last-kmsg", b"x\n" * (MAX_RECORD // 2 + 1))
     assert len(record.data) == MAX_RECORD
     assert record.damage
 
@@ -81,7 +76,7 @@ def test_last_kmsg_of_a_report(where: bytes, packed: bool) -> None:
     """As it was on the device, without what dumpstate puts around it."""
     data = zipped(report(console(), where)) if packed else report(console(), where)
     assert bugreport.READER.recognize(Held(data))
-    records, remarks = read(bugreport.READER, data)
+    records, remarks = readers.read("bugreport", data)
     assert records == [Salvaged("console-ramoops-0", console(), notes=(f"in the report it is {where.decode()}",))]
     assert remarks == []
 
@@ -92,13 +87,15 @@ def test_last_kmsg_of_a_report(where: bytes, packed: bool) -> None:
 def test_report_without_a_last_kmsg(text: bytes) -> None:
     """The log of the running kernel is none."""
     assert bugreport.READER.recognize(Held(text))
-    records, (remark,) = read(bugreport.READER, text)
+    records, (remark,) = readers.read("bugreport", text)
     assert (records, remark.is_damage) == ([], False)
 
 
 def test_report_that_was_cut_off() -> None:
     """What there is of it is given."""
-    (record,), _ = read(bugreport.READER, HEAD + b"------ LAST KMSG (/proc/last_kmsg) ------\n[    1.000000] a\n[   ")
+    (record,), _ = readers.read(
+        "bugreport", HEAD + b"------ LAST KMSG (/proc/last_kmsg) ------\n[    1.000000] a\n[   "
+    )
     assert record.data == b"[    1.000000] a\n[   "
 
 
@@ -106,7 +103,7 @@ def test_damaged_zip() -> None:
     """Without its end; and with bytes that do not unpack: what came out before is not lost, and damage is said."""
     whole = zipped(report(console()))
     for data in (whole[:-30], whole[:300] + b"\xff" * 200 + whole[500:]):
-        _, remarks = read(bugreport.READER, data)
+        _, remarks = readers.read("bugreport", data)
         assert [r for r in remarks if r.is_damage]
 
 
@@ -119,14 +116,14 @@ def test_zip_of_something_else() -> None:
         b"PK\x03\x04" + bytes(100),
     ):
         assert not bugreport.READER.recognize(Held(data))
-        records, remarks = read(bugreport.READER, data)
+        records, remarks = readers.read("bugreport", data)
         assert records == []
         assert remarks[0].is_damage
 
 
 def test_section_without_an_end() -> None:
     """It is cut where no zone is so large, and that is said."""
-    (record,), _ = read(bugreport.READER, report(b"[    1.000000] x\n" * (MAX_RECORD // 17 + 10)))
+    (record,), _ = readers.read("bugreport", report(b"[    1.000000] x\n" * (MAX_RECORD // 17 + 10)))
     assert MAX_RECORD - 100 < len(record.data) <= MAX_RECORD
     assert record.damage == (f"only the first {MAX_RECORD} bytes are looked at",)
 
@@ -142,6 +139,6 @@ ZIPS = st.tuples(REPORTS, st.integers(0, 400), st.binary(max_size=8)).map(
 @given(REPORTS | ZIPS)
 def test_any_bytes_give_records_or_a_sentence(data: bytes) -> None:
     """Never an exception."""
-    records, remarks = read(bugreport.READER, data)
+    records, remarks = readers.read("bugreport", data)
     assert records or remarks
     assert bugreport.READER.recognize(Held(data)) in (True, False)

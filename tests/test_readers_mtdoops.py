@@ -14,14 +14,14 @@ from pstored.parse.record import decode_record
 from pstored.readers.memory import Held
 from pstored.readers.model import Options, Remark, Salvaged, Source
 from pstored.readers.mtdoops import MAX_PAGES, READER
+from tests import readers
 
 TEXT = b"<4>[   12.345678] Oops: 0002 [#1] SMP\n<4>[   12.345999] ---[ end trace 0000000000000000 ]---\n"
 
 
 def read(image: bytes, **parameters: str) -> tuple[list[Salvaged], list[Remark]]:
     """The dumps, and what was said."""
-    found = list(READER.read(Held(image), Options(parameters)))
-    return [f for f in found if isinstance(f, Salvaged)], [f for f in found if isinstance(f, Remark)]
+    return readers.read("mtdoops", image, parameters=parameters)
 
 
 def test_real_partition_has_both_dumps() -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from fake_pstore import capture, nvram
 from pstored.parse.record import decode_record
 from pstored.readers.memory import Held
-from pstored.readers.model import Options, Remark, Salvaged
+from pstored.readers.model import Remark, Salvaged
 from pstored.readers.nvram import MAX_TEXT, READER
+from tests import readers
 
 TEXT = b"[   12.345678] Oops: Kernel access of bad area, sig: 11 [#1]\n" + b"".join(
     b"[   12.%06d] GPR%02d: %016x\n" % (345700 + n, n, n * 7**19 % 2**64) for n in range(32)
@@ -33,8 +34,7 @@ def image(event: bytes, *, name: bytes = nvram.OOPS) -> bytes:
 
 def read(data: bytes) -> tuple[list[Salvaged], list[Remark]]:
     """The records, and what was said."""
-    found = list(READER.read(Held(data), Options()))
-    return [f for f in found if isinstance(f, Salvaged)], [f for f in found if isinstance(f, Remark)]
+    return readers.read("nvram", data)
 
 
 def test_real_nvram_has_the_oops() -> None:
