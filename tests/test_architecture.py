@@ -74,7 +74,7 @@ FLOORS: list[set[str]] = [
         "readers.kdump.memory",
     },
     {"readers.cper", "readers.ramoops_layout", "readers.kdump.ring"},
-    {"readers.erst", "readers.ramoops", "readers.kdump.oldlog"},
+    {"readers.erst", "readers.blk", "readers.ramoops", "readers.kdump.oldlog"},
     {
         "readers.ram",
         "readers.kdump.vmcore",

@@ -230,6 +230,7 @@ def test_one_that_cannot_be_read_does_not_keep_the_others_out(root: MakeRoot, ps
 # --- the same from elsewhere
 
 CAPTURED = [
+    "lab-blk",
     "lab-erst",
     "lab-erst-mce",
     "lab-enc-lz4",

@@ -29,6 +29,7 @@ KINDS: dict[str, Kind] = {
     ),
     "vmcore": Kind("kdump.vmcore", "a vmcore: the memory that kdump saved, by makedumpfile or not"),
     "ramoops": Kind("ramoops", "a region of ramoops, alone or at --offset"),
+    "pstore_blk": Kind("blk", "a block device or flash partition of pstore_blk"),
     "erst": Kind("erst", "the file that QEMU's acpi-erst keeps its records in"),
     "cper": Kind("cper", "CPER records, as they are read from /dev/erst_dbg"),
     "mtdoops": Kind("mtdoops", "a flash partition with dumps of mtdoops"),

@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stored dmesg record as a kernel shows it in pstorefs."""
 
+import re
 from typing import NamedTuple
 
 from pstored.errors import DamagedError
 from pstored.parse.decompress import unpack
+
+_TEXT_END = re.compile(rb"[^\t\n\r\x1b -\xff]|\xff{4}")
+OLD_TAIL = "where it ended is not known: what an older dump had left may stand behind it"
+"""Of a plain text that the kernel had erased."""
+
+
+def text_only(stored: bytes) -> bytes:
+    """A text up to what is none: what a zone holds behind it, NULs or the ones of empty flash."""
+    end = _TEXT_END.search(stored)
+    return stored if end is None else stored[: end.start()]
 
 
 class Shown(NamedTuple):

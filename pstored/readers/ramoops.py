@@ -15,7 +15,7 @@ from pstored.errors import DamagedError
 from pstored.parse.decompress import unpack
 from pstored.parse.ftracelog import MAX_CALLS, show
 from pstored.parse.reedsolomon import Correct, corrector
-from pstored.readers.dump import as_shown
+from pstored.readers.dump import OLD_TAIL, as_shown, text_only
 from pstored.readers.memory import Window
 from pstored.readers.model import Options, Reader, Remark, Salvaged, Source
 from pstored.readers.ramoops_layout import (
@@ -38,13 +38,10 @@ BEHIND = 4 << 20
 #   dump = "====" seconds "." microseconds ["-" ("C" / "D")] LF record          ramoops_write_kmsg_hdr()
 _DUMP = re.compile(rb"====([0-9]{1,19})\.([0-9]{1,9})(?:-([CD]))?\n")
 _RELEASE = re.compile(rb"(?:Linux version |(?:Not tainted|Tainted: [A-Z ]{1,30}) )([0-9]{1,2})\.[0-9]")
-_TEXT_END = re.compile(rb"[^\t\n\r\x1b -\xff]|\xff{4}")
 MAX_HEAD = 40
 """Bytes of a dump's first line."""
 DROPPED = "the kernel would have dropped it: its first line is damaged"
 APPENDED = "it stood in its slot behind an older one: kernels up to 5.5 write so, and show both as one"
-OLD_TAIL = "where it ended is not known: what an older dump had left may stand behind it"
-"""Of what the kernel had erased."""
 
 
 def recognize(source: Source) -> bool:
@@ -185,8 +182,7 @@ def _remains(zone: Zone, area: bytes, *, erased: bool) -> Iterator[Salvaged]:
     for head, after in zip_longest(heads, heads[1:]):
         stored = area[head.end() : None if after is None else after.start()]
         if head[3] != b"C":
-            stop = _TEXT_END.search(stored)
-            stored = stored[: len(stored) if stop is None else stop.start()]
+            stored = text_only(stored)
         if stored:
             notes = (OLD_TAIL,) if head[3] != b"C" else ()
             yield _dump(zone, head, stored, notes=notes)._replace(erased=erased, packed=None)
