@@ -358,7 +358,7 @@ class Archive:
 
     def kernel_log(self, crash_id: str) -> bytes:
         """The crashed kernel's log: its dumps, else its console, else its machine check; empty if there is none."""
-        for name in ("dmesg.txt", "console.txt", "mce.txt"):
+        for name in ("dmesg.txt", "console.txt", "mce.txt", "cper.txt"):
             with contextlib.suppress(OSError), open(os.path.join(self.crash_directory(crash_id), name), "rb") as f:
                 return f.read()
         return b""

@@ -38,7 +38,7 @@ def find_crash(incident: Incident) -> Event | None:
     if told:  # of one boot there may be several, one going on where another ended
         return next((e for e in told if e.severity is Severity.PANIC), told[0])
     for record in incident.zones + incident.loose:
-        if record.type == "mce":
+        if record.type == "mce" or record.is_fatal:
             return _plain_event("mce", record.summary or "machine check record that cannot be read", Severity.PANIC)
     if fatal:
         return _unexplained(fatal[-1])
@@ -84,7 +84,8 @@ def _console_panic(incident: Incident) -> Event | None:
 
 def _told_by_mce(event: Event, incident: Incident) -> Event:
     """A machine check's own record says more than the line the kernel printed of it."""
-    summaries = [r.summary for r in incident.zones + incident.loose if r.type == "mce" and r.summary]
+    hardware = sorted((r for r in incident.zones + incident.loose if r.is_fatal), key=lambda r: r.type != "mce")
+    summaries = [r.summary for r in hardware if r.summary]
     return replace(event, title=summaries[0]) if event.kind == "mce" and summaries else event
 
 
@@ -114,7 +115,7 @@ def _plain_event(kind: str, title: str, severity: Severity) -> Event:
 def texts(incident: Incident) -> dict[str, bytes]:
     """What a person reads: file name to text, only those there are."""
     found = {"dmesg.txt": merge(incident.dumps)}
-    for kind in ("console", "pmsg", "ftrace", "mce", "end"):
+    for kind in ("console", "pmsg", "ftrace", "mce", "cper", "end"):
         found[f"{kind}.txt"] = b"".join(_without_copies(incident.texts(kind)))
     return {name: text for name, text in found.items() if text}
 

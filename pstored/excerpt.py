@@ -42,7 +42,7 @@ def excerpt(texts: dict[str, bytes], style: Style) -> list[str]:
             return [_line(line, style) for line in lines[-TAIL:]]
         before = [line for event in events[:-1] for line in _report(lines, event, name, BEFORE, style)]
         return [*before, *([""] if before else []), *_report(lines, events[-1], name, LINES, style)]
-    plain = texts.get("mce.txt", texts.get("end.txt", b""))
+    plain = texts.get("mce.txt", texts.get("cper.txt", texts.get("end.txt", b"")))
     return [f"  {visible(line)}".rstrip() for line in plain.decode(errors="backslashreplace").splitlines()]
 
 

@@ -178,7 +178,8 @@ class Intake:
         if (identity if offer.mtime_ns else key) in self._found:
             return Fate.COPY
         self._found.update((key, identity))
-        if identity in self._remembered or any(self._is_archived(offer, k) for k in (key, *_packed_key(offer))):
+        keys = [spelled for k in (key, *_packed_key(offer)) for spelled in _spellings(k)]
+        if identity in self._remembered or any(self._is_archived(offer, k) for k in keys):
             self.known.add(identity)
             return Fate.KNOWN
         return Fate.NEW if self._place(offer, size) else Fate.LEFT
@@ -262,6 +263,17 @@ def identify(name: str, key: str, mtime_ns: int) -> str:
     record = split_record_name(name)
     has_time = record is not None and (record.type == "dmesg" or record.backend == "netconsole")
     return f"{key} {mtime_ns}" if has_time else key
+
+
+_EFI = ("dmesg-efi:", "dmesg-efi_pstore:")
+
+
+def _spellings(key: str) -> list[str]:
+    """A record's key by the backend's names: EFI's has another since 6.2, and which kernel shows it is not known."""
+    for old, new in (_EFI, _EFI[::-1]):
+        if key.startswith(old):
+            return [key, new + key.removeprefix(old)]
+    return [key]
 
 
 def _packed_key(offer: Offer) -> tuple[str, ...]:

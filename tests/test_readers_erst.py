@@ -121,18 +121,3 @@ def test_any_bytes_are_survived(data: bytes) -> None:
     for source in (data, b"ERSTSTOR" + data):
         assert (kind_of(source) == "erst") == source.startswith(b"ERSTSTOR")
         read("erst", source)
-
-
-def test_records_without_a_store() -> None:
-    """One behind the other, as /dev/erst_dbg gives them; rubbish behind them is said."""
-    records, remarks = read("cper", record(1) + record(2) + b"rubbish")
-    assert kind_of(record(1)) == "cper"
-    assert [r.data for r in records] == [TEXT, TEXT]
-    assert remarks[0].text.startswith("no record at byte ")
-    assert remarks[0].is_damage
-
-
-@given(st.integers(min_value=0))
-def test_any_damage_of_bare_records_is_survived(seed: int) -> None:
-    """Likewise."""
-    never_fails("cper", lambda rng: b"".join(record(n, rng.randbytes(50)) for n in range(3)), seed)

@@ -12,7 +12,7 @@ from typing import Any
 from pstored.cli.context import Context, page, style, width
 from pstored.listing import render_list
 
-LOGS = ("dmesg.txt", "console.txt", "mce.txt", "end.txt")
+LOGS = ("dmesg.txt", "console.txt", "mce.txt", "cper.txt", "end.txt")
 """What a person opens first, if it is there."""
 SHORT = 8
 """Digits of a crash's digest that name it, as in the list."""

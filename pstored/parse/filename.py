@@ -30,6 +30,9 @@ KMSG = "kmsg"
 KDUMP = "kdump"
 """Likewise: the log of a kernel that crashed, out of its memory, or as a file beside that."""
 
+BERT = "bert"
+"""No backend of the kernel's: ACPI's boot error record, what firmware tells of the boot before."""
+
 BESIDE = {
     KMSG: "the running kernel's log",
     KDUMP: "the log in the memory dump",

@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from pstored.errors import DamagedError
+from pstored.parse.mcecodes import error_words, smca_unit
 
 _BASE = struct.Struct("<7Q4BI4B3IQ")  # 88 bytes
 _SYND = struct.Struct("<3Q")
@@ -50,7 +51,8 @@ _VENDORS = {  # arch/x86/include/asm/processor.h
     10: "Zhaoxin",
     11: "Vortex86",
 }
-_AMD_VENDORS = frozenset((2, 9))
+_AMD = 2
+_AMD_VENDORS = frozenset((_AMD, 9))
 _SMCA_FAMILY = 0x17  # Zen and later: Scalable MCA
 
 # MCi_STATUS
@@ -61,6 +63,7 @@ _AMD_TCC = _AR
 _RIPV, _EIPV, _MCIP, _LMCE = 1, 2, 4, 8
 # MCG_CAP
 _CMCI_P = 1 << 10
+_TES_P = 1 << 11
 _SER_P = 1 << 24
 
 _STATUS_BITS = (
@@ -208,7 +211,24 @@ class Mce:
     @property
     def error(self) -> str:
         """The error code in words."""
-        return _error_words(self.error_code, is_amd=self.is_amd)
+        return error_words(self.error_code, is_amd=self.is_amd)
+
+    @property
+    def extended_code(self) -> int | None:
+        """AMD's extended error code, bits 16 to 21 since Scalable MCA: what it means depends on the unit."""
+        return self.status >> 16 & 0x3F if self.is_smca else None
+
+    @property
+    def unit(self) -> str | None:
+        """The unit whose bank it is, where the record says so: AMD's Scalable MCA."""
+        return smca_unit(self.ipid) if self.ipid else None
+
+    @property
+    def tracking(self) -> str | None:
+        """How the hardware rates the corrected errors so far (Intel, MCG_TES_P): green or yellow; None: not at all."""
+        if self.is_amd or not self.mcgcap & _TES_P or self.status & _UC:
+            return None
+        return (None, "green: below the threshold", "yellow: above the threshold", None)[self.status >> 53 & 3]
 
     @property
     def corrected_count(self) -> int | None:
@@ -310,6 +330,36 @@ def parse_mce(data: bytes) -> Mce:
     )
 
 
+def mce_of_bank(*, bank: int, status: int, address: int, misc: int, ipid: int, synd: int) -> Mce:
+    """A machine check of which only the registers of AMD's bank are known: from firmware's records."""
+    return Mce(
+        status=status,
+        misc=misc,
+        addr=address,
+        mcgstatus=_RIPV,
+        ip=0,
+        tsc=0,
+        time_s=0,
+        cpuvendor=_AMD,
+        inject_flags=0,
+        kernel_severity=0,
+        cpuid=0,
+        cs=0,
+        bank=bank,
+        cpu=0,
+        finished=0,
+        socketid=0,
+        apicid=0,
+        mcgcap=0,
+        synd=synd,
+        ipid=ipid,
+        ppin=None,
+        microcode=None,
+        kflags=None,
+        damage=(),
+    )
+
+
 def _damage(size: int, known: int, status: int, time_s: int) -> tuple[str, ...]:
     damage = []
     if size > _LENGTHS[-1]:
@@ -351,101 +401,6 @@ def _graded(mce: Mce) -> tuple[Severity, str | None]:
     return Severity.UNCORRECTED, "action required"
 
 
-# --- error codes -----------------------------------------------------------------------------------------------------
-
-_SIMPLE = {
-    0x0000: "no error code",
-    0x0001: "unclassified error",
-    0x0002: "microcode ROM parity error",
-    0x0003: "external error (BINIT# of another processor)",
-    0x0004: "functional redundancy check error",
-    0x0005: "internal parity error",
-    0x0006: "SMM handler code access violation",
-    0x0400: "internal timer error",
-    0x0E0B: "generic I/O error",
-}
-_FILTERED = 0x1000  # Intel's F bit, in compound codes
-
-_REQUESTS = (
-    "any request",
-    "read",
-    "write",
-    "data read",
-    "data write",
-    "instruction fetch",
-    "prefetch",
-    "eviction",
-    "snoop",
-)
-_TRANSACTIONS = ("instruction", "data", "generic", "reserved-type")
-_LEVELS = ("level 0", "level 1", "level 2", "generic level")
-_MEMORY_REQUESTS = ("undefined request", "read", "write", "address or command", "scrubbing")
-_PARTICIPANTS = ("requested by this processor", "answered by this processor", "seen by a third party", "any party")
-_BUS_TARGETS = ("memory", "reserved target", "I/O", "other transaction")
-
-
-def _error_words(code: int, *, is_amd: bool) -> str:
-    if is_amd:
-        return _amd_words(code)
-    if code in _SIMPLE:
-        return _SIMPLE[code]
-    if code & 0xFC00 == 0x0400:
-        return "internal unclassified error"
-    words = _compound_words(code & ~_FILTERED)
-    if words is None:
-        return f"error of unknown class {code:#06x}"
-    return f"{words} (further reports filtered)" if code & _FILTERED else words
-
-
-#   code of AMD = 0000 0001 RRRR TTLL / 0000 0000 0001 TTLL / 0000 1PPT RRRR IILL / 0000 01UU 0000 0000
-def _amd_words(code: int) -> str:
-    if code == 0:
-        return "no error code"
-    if code & 0xFCFF == 0x0400:
-        return "hardware assertion" if code & 0x0300 == 0x0200 else "internal unclassified error"
-    words = None
-    if code & 0xFFF0 == 0x0010 or code & 0xFF00 == 0x0100 or code & 0xF800 == 0x0800:
-        words = _compound_words(code)
-    return words or f"error of unknown class {code:#06x}"
-
-
-#   compound code = 0000 0000 0000 11LL     generic cache hierarchy
-#                 / 0000 0000 0001 TTLL     TLB
-#                 / 0000 0000 1MMM CCCC     memory controller
-#                 / 0000 0001 RRRR TTLL     cache hierarchy
-#                 / 0000 0010 1MMM CCCC     extended memory (memory used as cache)
-#                 / 0000 1PPT RRRR IILL     bus and interconnect
-def _compound_words(code: int) -> str | None:
-    level = _LEVELS[code & 3]
-    kind = _TRANSACTIONS[code >> 2 & 3]
-    request = _named(_REQUESTS, code >> 4 & 0xF)
-    if code & 0xFFFC == 0x000C:
-        return f"{level} cache hierarchy error"
-    if code & 0xFFF0 == 0x0010:
-        return f"{level} {kind} TLB error"
-    if code & 0xFF80 == 0x0080:
-        return f"memory controller error on {_memory_words(code)}"
-    if code & 0xFF00 == 0x0100:
-        return f"{level} {kind} cache error on {request}"
-    if code & 0xFF80 == 0x0280:
-        return f"extended memory error on {_memory_words(code)}"
-    if code & 0xF800 == 0x0800:
-        timeout = ", timed out" if code & 0x0100 else ""
-        target = _BUS_TARGETS[code >> 2 & 3]
-        return f"bus or interconnect error on {request} ({target}, {level}, {_PARTICIPANTS[code >> 9 & 3]}{timeout})"
-    return None
-
-
-def _memory_words(code: int) -> str:
-    channel = code & 0xF
-    where = "channel not given" if channel == 0xF else f"channel {channel}"
-    return f"{_named(_MEMORY_REQUESTS, code >> 4 & 7)}, {where}"
-
-
-def _named(names: tuple[str, ...], index: int) -> str:
-    return names[index] if index < len(names) else f"reserved request {index}"
-
-
 # --- what a person reads ---------------------------------------------------------------------------------------------
 
 
@@ -457,12 +412,15 @@ def _shown(mce: Mce) -> list[tuple[str, str]]:
         ("cpu", f"{mce.cpu}, socket {mce.socketid}, APIC id {mce.apicid}"),
         ("processor", f"{mce.vendor}, family {family}, model {model}, stepping {stepping} (cpuid {mce.cpuid:#x})"),
         ("microcode", _hex(mce.microcode)),
-        ("bank", f"{mce.bank} of {mce.mcgcap & 0xFF}"),
+        ("bank", f"{mce.bank} of {mce.mcgcap & 0xFF}{'' if mce.unit is None else f', {mce.unit}'}"),
+        ("error", f"{mce.severity}{'' if mce.reason is None else f': {mce.reason}'}"),
         ("status", f"{mce.status:#018x}"),
         *_flag_rows(mce.flags),
         ("error code", f"{mce.error_code:#06x}  {mce.error}"),
         ("model code", f"{mce.model_code:#06x}  as the model defines it"),
+        ("extended", "" if mce.extended_code is None else f"{mce.extended_code:#x}  as the unit defines it"),
         ("corrected", "" if mce.corrected_count is None else f"{mce.corrected_count} counted"),
+        ("tracking", mce.tracking or ""),
         ("address", "not given" if mce.address is None else f"{mce.address:#x}{_address_kind(mce)}"),
         ("misc", f"{mce.misc:#x}" if mce.status & _MISCV else ""),
         ("mcgstatus", f"{mce.mcgstatus:#x}"),

@@ -11,6 +11,7 @@ from pstored.parse.ecc import EccNotice, split_ecc_notice
 from pstored.parse.end import BootEnd, parse_end
 from pstored.parse.filename import BESIDE, RecordName, erst_boot_key, split_efi_id, split_record_name
 from pstored.parse.ftrace import parse_ftrace_text
+from pstored.parse.hardware import parse_hardware
 from pstored.parse.header import DumpHeader, split_dump_header
 from pstored.parse.mce import parse_mce
 from pstored.parse.pmsg import parse_pmsg
@@ -44,7 +45,7 @@ class Record:
     text: bytes | None
     """What a person reads; None if the record is not understood."""
     summary: str | None
-    """One sentence, for records that are no text (mce)."""
+    """One sentence, for records that are no text (mce, cper)."""
     end: BootEnd | None
     """How a boot ended that left no record: what ours of type ``end`` say."""
     damage: tuple[str, ...]
@@ -53,6 +54,8 @@ class Record:
     """What else somebody should know."""
     sender: str | None = None
     """The address that it came from, if it came over the net."""
+    is_fatal: bool = False
+    """Of the hardware's own records: the machine can have died of it."""
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class _Draft:
     text: bytes | None = None
     summary: str | None = None
     end: BootEnd | None = None
+    is_fatal: bool = False
     time_ns: int | None = None
     ecc: EccNotice | None = None
     damage: list[str] = field(default_factory=list)
@@ -137,6 +141,7 @@ def decode_record(
         damage=tuple(draft.damage),
         notes=tuple(draft.notes),
         sender=sender,
+        is_fatal=draft.is_fatal,
     )
 
 
@@ -223,6 +228,17 @@ def _mce(draft: _Draft) -> None:
         return
     draft.text, draft.summary = mce.render(), mce.summary
     draft.damage += mce.damage
+    draft.is_fatal = True  # the kernel keeps none that it survives: arch/x86/kernel/cpu/mce/core.c, mce_panic()
+
+
+def _cper(draft: _Draft) -> None:
+    try:
+        error = parse_hardware(draft.content)
+    except DamagedError as e:
+        draft.damage.append(str(e))
+        return
+    draft.text, draft.summary, draft.is_fatal = error.text, error.summary, error.is_fatal
+    draft.damage += error.damage
 
 
 def _end(draft: _Draft) -> None:
@@ -234,7 +250,15 @@ def _end(draft: _Draft) -> None:
     draft.text = draft.end.render().encode(errors="backslashreplace")
 
 
-_DECODERS = {"dmesg": _dmesg, "console": _console, "pmsg": _pmsg, "ftrace": _ftrace, "mce": _mce, "end": _end}
+_DECODERS = {
+    "dmesg": _dmesg,
+    "console": _console,
+    "pmsg": _pmsg,
+    "ftrace": _ftrace,
+    "mce": _mce,
+    "cper": _cper,
+    "end": _end,
+}
 
 
 def _time(draft: _Draft, name: RecordName | None, mtime_ns: int) -> int | None:

@@ -31,6 +31,8 @@ KINDS: dict[str, Kind] = {
     "ramoops": Kind("ramoops", "a region of ramoops, alone or at --offset"),
     "pstore_blk": Kind("blk", "a block device or flash partition of pstore_blk"),
     "erst": Kind("erst", "the file that QEMU's acpi-erst keeps its records in"),
+    "bert": Kind("bert", "ACPI's boot error record: /sys/firmware/acpi/tables/data/BERT"),
+    "efi": Kind("efivar", "crash variables of EFI, as efivarfs shows them: dump-type0-*"),
     "cper": Kind("cper", "CPER records, as they are read from /dev/erst_dbg"),
     "mtdoops": Kind("mtdoops", "a flash partition with dumps of mtdoops"),
     "nvram": Kind("nvram", "the NVRAM of a PowerPC machine"),
