@@ -33,6 +33,9 @@ BOOT_ID = "11111111-2222-4333-8444-555555555555"
 
 T = TypeVar("T")
 
+# no deadline: beside a busy neighbour any test takes long once
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 # by hand: pytest --hypothesis-profile=long
 hypothesis.settings.register_profile("long", max_examples=500_000, deadline=None)
 

@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored.daemon.fleet import (
@@ -208,7 +208,6 @@ DATA = st.sampled_from(
 EVENTS = st.lists(st.tuples(st.sampled_from("abc"), DATA | st.binary(max_size=40), st.floats(0, 9)), max_size=60)
 
 
-@settings(deadline=None)
 @given(EVENTS, st.integers(1, 5))
 def test_any_datagrams(events: list[tuple[str, bytes, float]], lines: int) -> None:
     """Sizes add up, nobody has more lines than are kept, and each crash has a line that may begin one."""

@@ -270,7 +270,7 @@ _RECORDS: dict[tuple[str, str], list[Record]] = {}
 
 
 @pytest.mark.parametrize(("name", "backend"), STORES, ids=["-".join(s) for s in STORES])
-@settings(max_examples=25, deadline=None)  # a busy machine
+@settings(max_examples=25)
 @given(st.randoms(use_true_random=False))
 def test_any_subset_in_any_order_is_grouped_without_loss(name: str, backend: str, rng: random.Random) -> None:
     """Every record is in exactly one incident; nothing raises, in the report's question either; order is nothing."""

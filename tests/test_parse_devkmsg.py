@@ -2,7 +2,7 @@
 """Records of /dev/kmsg into the lines of a pstore dump: what a kernel gives, and what it never would."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore import devkmsg
@@ -74,7 +74,6 @@ MESSAGES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(MESSAGES, max_size=8), st.booleans(), st.booleans())
 def test_what_a_kernel_gives_reads_as_its_dump(messages: list[Logged], times: bool, callers: bool) -> None:
     """The independent writer's records give, byte for byte, the independent writer's dump."""
@@ -91,7 +90,6 @@ def syslog_bytes(message: Logged, *, times: bool, callers: bool) -> list[bytes]:
     return [head + line + b"\n" for line in message.text.encode(errors="surrogateescape").split(b"\n")]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_give_messages_or_nothing(data: bytes) -> None:
     """Never an exception, and no more text than there was; what is found formats to whole lines of kernel log."""

@@ -5,7 +5,7 @@ import io
 import zipfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore import capture
@@ -135,7 +135,6 @@ ZIPS = st.tuples(REPORTS, st.integers(0, 400), st.binary(max_size=8)).map(
 )
 
 
-@settings(deadline=None)
 @given(REPORTS | ZIPS)
 def test_any_bytes_give_records_or_a_sentence(data: bytes) -> None:
     """Never an exception."""

@@ -5,7 +5,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore import capture, mtdoops
@@ -173,7 +173,6 @@ PIECES = st.sampled_from((b"\0\x5d\0\x5d", b"\0\x5e\0\x5d", b"\x5d\0\x5e\0", b"\
 PAGES = st.lists(st.lists(PIECES, max_size=5).map(lambda p: b"".join(p).ljust(4096, b"\xff")[:4096]), max_size=4)
 
 
-@settings(deadline=None)
 @given(PAGES.map(b"".join) | st.binary(max_size=200))
 def test_any_bytes_give_dumps_or_a_sentence(image: bytes) -> None:
     """Never an exception, and no byte that is not there."""

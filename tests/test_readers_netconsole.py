@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore import capture, kernels
@@ -382,7 +382,6 @@ HOSTILE = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(HOSTILE)
 def test_any_datagrams_give_crashes_and_a_sentence(datagrams: list[fake.Datagram]) -> None:
     """Never an exception; whatever is given tells of a crash."""
@@ -391,7 +390,6 @@ def test_any_datagrams_give_crashes_and_a_sentence(datagrams: list[fake.Datagram
     assert all(Log(r.data).event is not None for r in records)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(sorted(FORMATS)))
 def test_damaged_files_are_read_as_far_as_possible(seed: int, name: str) -> None:
     """Bytes changed, cut off, moved."""

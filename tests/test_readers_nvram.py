@@ -4,7 +4,7 @@
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore import capture, nvram
@@ -158,7 +158,6 @@ CHAINS = st.lists(
 ).map(b"".join)
 
 
-@settings(deadline=None)
 @given(CHAINS)
 def test_any_bytes_give_records_or_a_sentence(data: bytes) -> None:
     """Never an exception; each of the two partitions gives one record, or a sentence."""

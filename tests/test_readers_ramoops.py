@@ -122,7 +122,7 @@ SHAPES = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SHAPES, st.integers(0, 10**6))
 def test_a_region_of_any_shape_is_read_by_its_parameters(parameters: Parameters, seed: int) -> None:
     """All kernels' layouts, all sizes."""
@@ -132,7 +132,7 @@ def test_a_region_of_any_shape_is_read_by_its_parameters(parameters: Parameters,
     assert by_name(records) == shown
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SHAPES, st.integers(0, 10**6))
 def test_a_region_of_any_shape_is_found_by_its_headers(parameters: Parameters, seed: int) -> None:
     """Without being told anything; if there are dumps in it, as there mostly are."""
@@ -298,14 +298,13 @@ def image(rng: random.Random) -> bytes:
     return filled(shape, rng)[0].image()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(min_value=0))
 def test_any_damage_is_survived(seed: int) -> None:
     """No error, whatever became of it."""
     never_fails("ramoops", image, seed)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_survived(data: bytes) -> None:
     """Behind a header, or not."""

@@ -7,7 +7,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore import capture, kernels, serial
@@ -380,7 +380,6 @@ LINES = st.sampled_from(
 LOGS = st.lists(LINES, max_size=30).map(b"".join)
 
 
-@settings(deadline=None)
 @given(LOGS)
 def test_any_bytes_give_crashes_and_a_sentence(log: bytes) -> None:
     """Never an exception; every record tells of a crash, and they are numbered upwards."""
@@ -393,7 +392,6 @@ def test_any_bytes_give_crashes_and_a_sentence(log: bytes) -> None:
         assert decode_record(record.name, record.data, mtime_ns=record.mtime_ns).damage == ()
 
 
-@settings(deadline=None)
 @given(LOGS, st.integers(1, 50))
 def test_lines_come_out_the_same_however_they_are_read(log: bytes, size: int) -> None:
     """The cleaner gives whole lines only, and in the end all of them."""
