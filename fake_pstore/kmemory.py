@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from .klog import Message
 
 PAGE = 4096
+NOTE = b"VMCOREINFO\0"
 Kind = Literal["ring", "records", "text"]
 """Of the log: since 5.10, 3.5 to 5.9, before."""
 
@@ -77,7 +78,7 @@ MACHINES = {
 class Memory:
     """Pages, by physical address; what was never written is not there."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, heap: int = 0x2800000) -> None:
         self.machine = machine
         self.pages: dict[int, bytearray] = {}
         self.info: list[str] = []
@@ -85,7 +86,7 @@ class Memory:
         self.left: list[Message] = []
         """What of the log is still there, but for text: it is bytes, and begins anywhere."""
         self._image = machine.image
-        self._heap = machine.direct + 0x2800000
+        self._heap = machine.direct + heap
 
     def write(self, address: int, data: bytes) -> None:
         """Put *data* at a kernel address."""
@@ -141,10 +142,12 @@ def crashed(
     *,
     kind: Kind = "ring",
     release: str = "6.1.0-9-fake",
-    crash_time: int = 1_795_000_000,
+    crash_time: int | None = 1_795_000_000,
     allocated: bool = False,
     bits: tuple[int, int] = (8, 14),
     callers: bool = False,
+    keeps_note: bool = True,
+    heap: int = 0x2800000,
 ) -> Memory:
     """A kernel that has logged *messages* and died.
 
@@ -153,12 +156,14 @@ def crashed(
         messages: the log, the oldest first; of more than fit, the newest stay.
         kind: of the log.
         release: as uname -r.
-        crash_time: Unix seconds.
+        crash_time: Unix seconds; None: it was not kdump that saved the memory.
         allocated: the log is not in the image, but allocated at boot (log_buf_len=).
         bits: of the number of descriptors, and of the bytes of text.
         callers: CONFIG_PRINTK_CALLER, which only records show.
+        keeps_note: VMCOREINFO is in its memory, as the note that kdump takes.
+        heap: the physical address from which on it allocates.
     """
-    memory = Memory(machine)
+    memory = Memory(machine, heap)
     memory.info += [f"OSRELEASE={release}", "BUILD-ID=" + "5a" * 20, f"PAGESIZE={PAGE}"]
     if machine.levels:
         root = _page_tables(memory)
@@ -172,7 +177,14 @@ def crashed(
         _records(memory, messages, size=1 << bits[1], allocated=allocated, callers=callers, release=release)
     else:
         _text(memory, messages, size=1 << bits[1], allocated=allocated)
-    memory.info += ["KERNELOFFSET=36000000", f"CRASHTIME={crash_time}"]
+    names = ("Linux", "fake", release, "#1 SMP", machine.name, "(none)")
+    uts = memory.place(bytes(4) + b"".join(n.encode().ljust(65, b"\0") for n in names))
+    memory.info += [f"SYMBOL(init_uts_ns)={uts:x}", "OFFSET(uts_namespace.name)=4", "KERNELOFFSET=36000000"]
+    memory.info += [] if crash_time is None else [f"CRASHTIME={crash_time}"]
+    if keeps_note:
+        data = memory.note()
+        head = struct.pack(machine.order + "III", len(NOTE), len(data), 0)
+        memory.place((head + NOTE.ljust(12, b"\0") + data).ljust(2 * PAGE, b"\0"), allocated=True)
     return memory
 
 

@@ -27,14 +27,32 @@ def runs(memory: Memory) -> Iterator[tuple[int, bytes]]:
             start = i
 
 
+def raw(memory: Memory, base: int = 0, *, size: int = 0) -> bytes:
+    """Plain memory from physical address *base* on, as a debugger saves it; of *size* bytes, if it has not more."""
+    image = bytearray(max(size, (max(memory.pages) + 1) * PAGE - base))
+    for number, page in memory.pages.items():
+        image[number * PAGE - base : number * PAGE - base + PAGE] = page
+    return bytes(image)
+
+
 def elf(
-    memory: Memory, *, mapped: bool = True, cpus: int = 2, holes: int = 0, many: bool = False, flags: int = 0
+    memory: Memory,
+    *,
+    mapped: bool = True,
+    physical: bool = True,
+    note: bool = True,
+    cpus: int = 2,
+    holes: int = 0,
+    many: bool = False,
+    flags: int = 0,
 ) -> bytes:
     """An ELF core.
 
     Args:
         memory: what is in it.
         mapped: p_vaddr says where memory was mapped; QEMU's cores have zeros there.
+        physical: p_paddr says where it lay; cores of processes have zeros there.
+        note: it has VMCOREINFO.
         cpus: notes before VMCOREINFO.
         holes: so many bytes of each segment are not in the file: p_memsz is larger.
         many: the number of headers is in section header 0.
@@ -43,12 +61,12 @@ def elf(
     machine = memory.machine
     order, wide = machine.order, machine.word == 8
     notes = b"".join(_note(order, b"CORE", 1, bytes(336)) for _ in range(cpus))
-    notes += _note(order, b"VMCOREINFO", 0, memory.note())
+    notes += _note(order, b"VMCOREINFO", 0, memory.note()) if note else b""
     segments = [(4, 0, 0, notes, len(notes))]
     for at, data in runs(memory):
         in_image = 0 <= at - machine.image_at < 0x800000
         address = at - machine.image_at + machine.image if in_image else at + machine.direct
-        segments.append((1, address if mapped else 0, at, data, len(data) + holes))
+        segments.append((1, address if mapped else 0, at if physical else 0, data, len(data) + holes))
     head_size, one = (64, 56) if wide else (52, 32)
     sections_at = head_size + one * len(segments)
     place = sections_at + (64 if many else 0)
@@ -85,6 +103,7 @@ def kdump(
     aligned: bool = False,
     status: int = 0,
     part: range | None = None,
+    note: bool = True,
 ) -> bytes:
     """A dump of makedumpfile's own form.
 
@@ -96,6 +115,7 @@ def kdump(
         aligned: with words of 4 bytes, numbers of 8 stand at multiples of 8, as on arm.
         status: bits beside *flag*.
         part: only these pages: one piece of --split.
+        note: it has VMCOREINFO.
     """
     machine = memory.machine
     order, wide = machine.order, machine.word == 8
@@ -104,7 +124,7 @@ def kdump(
     ours = [n for n in sorted(memory.pages) if part is None or n in part]
     split = (1, part.start, part.stop) if part is not None else (0, 0, 0)
     note_at = PAGE + 112
-    note = memory.note()
+    info = memory.note() if note else b""
     names = ("Linux", "fake", memory.info[0].removeprefix("OSRELEASE="), "#1", machine.name, "(none)")
     head = b"KDUMP   " + struct.pack(order + "i", version) + b"".join(n.encode().ljust(65, b"\0") for n in names)
     head = head.ljust(408 if wide else 404, b"\0") + struct.pack(order + ("QQ" if wide else "II"), 1_795_000_000, 0)
@@ -112,17 +132,17 @@ def kdump(
     base = machine.image_at - (machine.image - 0xFFFFFFFF80000000) if machine.name == "x86_64" else 0
     if wide:
         sub = struct.pack(order + "QiiQQ", base % (1 << 64), 31, *split)
-        sub += struct.pack(order + "QQQQQQ", note_at, len(note), 0, 0, 0, 0)
+        sub += struct.pack(order + "QQQQQQ", note_at, len(info), 0, 0, 0, 0)
     else:
         sub = struct.pack(order + "IiiII", 0, 31, *split)
         layout = "4xQI4xQI4xQI4x" if aligned else "QIQIQI"
-        sub += struct.pack(order + layout, note_at, len(note), 0, 0, 0, 0)
+        sub += struct.pack(order + layout, note_at, len(info), 0, 0, 0, 0)
     if version >= 6:
         sub += struct.pack(order + "QQQ", split[1], split[2], pages)
     bitmap = bytearray(half * PAGE)
     for number in memory.pages:
         bitmap[number >> 3] |= 1 << (number & 7)
-    there = head.ljust(PAGE, b"\0") + (sub.ljust(112, b"\0") + note).ljust(PAGE, b"\0") + bitmap + bitmap
+    there = head.ljust(PAGE, b"\0") + (sub.ljust(112, b"\0") + info).ljust(PAGE, b"\0") + bitmap + bitmap
     place = len(there) + 24 * len(ours)
     descs, bodies = b"", b""
     for number in ours:

@@ -2,7 +2,7 @@
 """The text beside a vmcore: its lines are those of a console, so that they compare with what pstore has."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake_pstore.kdumptext import dmesg
@@ -89,6 +89,7 @@ def test_damage_is_told() -> None:
 
 
 @given(st.binary(max_size=300))
+@settings(deadline=None)
 def test_any_bytes_are_survived(data: bytes) -> None:
     """No error, and no line is lost."""
     for start in (b"", b"[    1.234567] "):

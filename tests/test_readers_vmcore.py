@@ -8,6 +8,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import lzo
@@ -23,11 +24,15 @@ from pstored.parse.decompress import import_zstd
 from pstored.parse.record import decode_record
 from pstored.readers.kdump.diskdump import DiskDump
 from pstored.readers.kdump.flattened import Flattened
+from pstored.readers.kdump.log import MAX_TEXT
 from pstored.readers.kdump.memory import KernelMemory
+from pstored.readers.kdump.raw import RawMemory
 from pstored.readers.kdump.ring import MAX_LOOKED_AT, MAX_MISSED, RingLog
-from pstored.readers.kdump.vmcore import MAX_TEXT, READER
+from pstored.readers.kdump.search import CHUNK, MAX_FOUND, SIGNATURE, scan
+from pstored.readers.kdump.vmcore import READER, quick
+from pstored.readers.kdump.vmcore import read as read_vmcore
 from pstored.readers.memory import Held
-from pstored.readers.model import Options, Remark, Salvaged, Source
+from pstored.readers.model import Options, Reader, Remark, Salvaged, Source
 from pstored.sources import open_source
 from tests.readers import damaged, kind_of, never_fails, panic_in_region, read
 
@@ -209,15 +214,90 @@ def test_incomplete_dumps_say_so() -> None:
 
 def test_no_dump_of_a_machine() -> None:
     """The core of a process; a dump of the time before kdump; one without VMCOREINFO."""
-    memory = kmemory.crashed(MACHINES["x86_64"], WRITTEN)
-    core = vmcore.elf(memory).replace(b"VMCOREINFO", b"WHOKNOWSIT")
-    assert kind_of(core) is None
-    assert "has no VMCOREINFO" in read("vmcore", core)[1][0].text
+    memory = kmemory.crashed(MACHINES["x86_64"], WRITTEN, keeps_note=False)
+    core = vmcore.elf(memory, note=False)
+    assert kind_of(core) == "vmcore"
+    assert "there is no VMCOREINFO" in read("vmcore", core)[1][0].text
+    assert kind_of(vmcore.elf(memory, note=False, mapped=False, physical=False)) is None
     old = b"DISKDUMP" + bytes(9000)
     assert kind_of(old) == "vmcore"
     assert "old diskdump" in read("vmcore", old)[1][0].text
-    bare = vmcore.kdump(memory).replace(b"OSRELEASE=", b"OSRELEASE?")
-    assert "this dump has no VMCOREINFO" in read("vmcore", bare)[1][0].text
+    assert "there is no VMCOREINFO" in read("vmcore", vmcore.kdump(memory, note=False))[1][0].text
+
+
+# -- without a note
+
+
+@pytest.mark.parametrize("form", ["elf", "kdump", "flattened"])
+def test_vmcoreinfo_is_found_in_the_memory(form: str) -> None:
+    """QEMU's dumps have no note, unless the guest told it: the kernel keeps one for kdump all the same."""
+    memory = kmemory.crashed(MACHINES["x86_64-la57"], WRITTEN, allocated=True, crash_time=None)
+    compressed = vmcore.kdump(memory, note=False)
+    data = {
+        "elf": vmcore.elf(memory, note=False, mapped=False),
+        "kdump": compressed,
+        "flattened": vmcore.flattened(compressed),
+    }[form]
+    assert kind_of(data) == "vmcore"
+    ((found,), remarks) = read("vmcore", data)
+    assert (found.name, found.mtime_ns, found.data) == ("dmesg-kdump-0", 0, text_of(memory.left))
+    assert not found.damage
+    assert not remarks
+    (remark,) = quick(1 << 20).read(Held(data), Options())
+    assert "there is no VMCOREINFO" in getattr(remark, "text", "")
+
+
+RAW = [(name, *KINDS[0]) for name in MACHINES if name not in ("aarch64-52", "s390x")]
+
+
+@pytest.mark.parametrize(("name", "kind", "release"), RAW + [("x86_64", *kind) for kind in KINDS[1:]])
+def test_raw_memory(name: str, kind: Kind, release: str) -> None:
+    """A board's, wherever in its physical memory the dump begins: that of the kernel's name tells."""
+    machine = MACHINES[name]
+    memory = kmemory.crashed(machine, WRITTEN, kind=kind, release=release, allocated=True)
+    expected = text_of(WRITTEN)[-(1 << 14) :] if kind == "text" else text_of(memory.left)
+    for base in (0, 0x1000000):
+        image = vmcore.raw(memory, base)
+        assert kind_of(image) == "ram"
+        ((found,), remarks) = read("ram", image)
+        assert (found.name, found.data, found.damage) == ("dmesg-kdump-0", expected, ())
+        assert [r.text for r in remarks] == ["there is no header of a zone in it"]
+        assert f"out of the memory of kernel {release} (raw memory)" in found.notes
+
+
+def test_raw_memory_of_several_kernels() -> None:
+    """What an earlier boot has left is found, too; of a kernel whose log is gone, that it has run."""
+    first = kmemory.crashed(MACHINES["x86_64"], WRITTEN[:30], release="6.1.0-1", crash_time=None)
+    high = MACHINES["x86_64"]._replace(image_at=0x5000000)
+    second = kmemory.crashed(high, WRITTEN[100:140], release="6.12.0-2", heap=0x3800000)
+    second.pages |= {n: page for n, page in first.pages.items() if n not in second.pages}
+    records, remarks = read("ram", vmcore.raw(second))
+    assert sorted(r.data for r in records) == sorted((text_of(first.left), text_of(second.left)))
+    assert not any(r.is_damage for r in remarks)
+    at = first.physical(symbol(first, "prb"))
+    del second.pages[at // 4096]
+    records, remarks = read("ram", vmcore.raw(second))
+    assert [r.data for r in records] == [text_of(second.left)]
+    assert remarks[1:] == [Remark("kernel 6.1.0-1 has run there, but its log cannot be found", is_damage=True)]
+
+
+def test_raw_memory_without_a_kernel() -> None:
+    """Zeros, and what looks like a note: said."""
+    assert kind_of(bytes(1 << 20)) is None
+    assert [r.text for r in read("ram", bytes(1 << 20))[1]][1:] == ["no kernel with VMCOREINFO has run there"]
+    note = SIGNATURE + b"6.1.0\nSYMBOL(prb)=ffffffff81000000\n"
+    assert "its log cannot be found" in read("ram", bytes(5000) + note + bytes(5000))[1][1].text
+
+
+def test_patterns_are_found_across_pieces() -> None:
+    """Wherever a piece ends, and each once."""
+    for at in (0, CHUNK - 5, CHUNK, 2 * CHUNK - 1):
+        image = bytearray(2 * CHUNK + 100)
+        image[at : at + 6] = b"needle"
+        assert scan(RawMemory(Held(bytes(image))), [b"needle", b"nee"]) == [[at], [at]]
+    many = RawMemory(Held(b"ab" * 1000))
+    assert len(scan(many, [b"ab"])[0]) == MAX_FOUND
+    assert scan(RawMemory(Held(bytes(100) + b"ab")), [b"ab"], limit=100) == [[]]
 
 
 # -- flattened
@@ -293,6 +373,7 @@ def test_damage_of_a_flattened_file_is_told() -> None:
 
 
 @given(st.integers(min_value=0), st.integers(min_value=2, max_value=50))
+@settings(deadline=None)
 def test_any_pieces_give_bytes(seed: int, max_marks: int) -> None:
     """Pieces of any order and any size: what is read is what the pieces hold, or zeros, and the end is found."""
     rng = random.Random(seed)
@@ -589,11 +670,11 @@ class Repeated:
         return found + more[start : start + count - len(found)]
 
 
-def bounded(source: Source, seconds: float) -> list[Salvaged | Remark]:
+def bounded(source: Source, seconds: float, reader: Reader = READER) -> list[Salvaged | Remark]:
     """What the reader gives, in bounded time and memory."""
     tracemalloc.start()
     began = time.process_time()
-    found = list(READER.read(source, Options()))
+    found = list(reader.read(source, Options()))
     took = time.process_time() - began
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -614,12 +695,31 @@ def test_headers_that_promise_the_world() -> None:
     header = struct.pack("<IIQQQQQQ", 1, 7, 4096, 1 << 63, 0, 4096, 1 << 62, 0)
     data = bytearray(vmcore.elf(memory, many=True)[: 64 + 56])
     struct.pack_into("<Q", data, 40, 64 + 56)  # the section header, too, is one of these: 1 << 30 program headers
-    many = bounded(Repeated(bytes(data), header[:28] + struct.pack("<I", 1 << 30) + header[32:]), 20)
-    assert "has no VMCOREINFO" in str(many[0])
+    endless = Repeated(bytes(data), header[:28] + struct.pack("<I", 1 << 30) + header[32:])
+    many = bounded(endless, 20, quick(1 << 20))
+    assert "there is no VMCOREINFO" in str(many[0])
     compressed = bytearray(vmcore.kdump(memory))
     struct.pack_into("<I", compressed, 436, 0xFFFFFFFE)
     struct.pack_into("<QQQ", compressed, 4096 + 80, 0, 0, 1 << 60)
     assert bounded(Repeated(bytes(compressed), b"\xff" * 4096), 30)
+
+
+def test_memory_without_an_end() -> None:
+    """An ELF core that claims 1 PiB: it is looked through for VMCOREINFO, and not for ever."""
+
+    class Zeros(Held):
+        size = 1 << 50  # type: ignore[assignment]
+
+        def read(self, at: int, count: int) -> bytes:
+            return super().read(at, count).ljust(count, b"\0")
+
+    data = bytearray(vmcore.elf(kmemory.crashed(MACHINES["x86_64"], [], keeps_note=False), note=False)[: 64 + 56 * 2])
+    struct.pack_into("<IIQQQQQQ", data, 64 + 56, 1, 7, 4096, 0, 4096, 1 << 50, 1 << 50, 0)
+    struct.pack_into("<H", data, 56, 2)
+    source = Counting(Zeros(bytes(data)))
+    (remark,) = bounded(source, 60, Reader(READER.recognize, partial(read_vmcore, max_search=1 << 26)))
+    assert "there is no VMCOREINFO" in getattr(remark, "text", "")
+    assert source.bytes < 1 << 27
 
 
 def test_pieces_without_an_end() -> None:
@@ -689,7 +789,22 @@ def test_any_memory_is_survived(seed: int) -> None:
         assert isinstance(found, Remark) or len(found.data) <= MAX_TEXT
 
 
+@given(st.integers(min_value=0))
+@settings(deadline=None)
+def test_any_raw_memory_is_survived(seed: int) -> None:
+    """A board's, damaged."""
+
+    def make(rng: random.Random) -> bytes:
+        machine = MACHINES[rng.choice(list(MACHINES))]._replace(image_at=0x10000)
+        machine = machine._replace(levels=0, facts=())
+        memory = kmemory.crashed(machine, WRITTEN[:20], bits=(5, 11), heap=0x40000)
+        return vmcore.raw(memory, min(memory.pages) * 4096)
+
+    never_fails("ram", make, seed)
+
+
 @given(st.binary(max_size=600))
+@settings(deadline=None)
 def test_any_bytes_are_survived(data: bytes) -> None:
     """With the right magic and with any."""
     for head in (

@@ -41,7 +41,7 @@ KINDS: dict[str, Kind] = {
     "last-kmsg": Kind("lastkmsg", "/proc/last_kmsg"),
     "netconsole": Kind("netcapture", "what netconsole sent: a pcap or pcapng file, JSON lines, extended text"),
     "serial": Kind("serial", "a text log of a console: a serial line's, kern.log"),
-    "ram": Kind("ram", "a dump of all memory, in which regions of ramoops are looked for"),
+    "ram": Kind("ram", "a dump of all memory, in which regions of ramoops and logs of kernels are looked for"),
 }
 """By the word for ``--as``, in the order in which a file is tried: what is known by a magic number comes first, what
 may be any text behind, and last what has to be searched."""

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dump of all memory: a board's RAM, as its debugger or its boot loader saved it, with a region of ramoops in it."""
+"""A dump of all memory: a board's RAM, as its debugger or its boot loader saved it, a virtual machine's.
 
-from pstored.readers.model import Reader, Source
-from pstored.readers.ramoops import read
+In it are looked for regions of ramoops, and the logs of kernels that have run there.
+"""
+
+from collections.abc import Iterator
+
+from pstored.readers.kdump.raw import has_kernel, read_kernels
+from pstored.readers.model import Options, Reader, Remark, Salvaged, Source
+from pstored.readers.ramoops import read as read_ramoops
 from pstored.readers.ramoops_layout import find_headers, is_region
 
 
@@ -13,7 +19,12 @@ def _recognize(source: Source) -> bool:
         if order in before or is_region(source, [at], order):
             return True
         before[order] = at
-    return False
+    return has_kernel(source)
 
 
-READER = Reader(recognize=_recognize, read=read)
+def _read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:
+    yield from read_ramoops(source, options)
+    yield from read_kernels(source, options)
+
+
+READER = Reader(recognize=_recognize, read=_read)

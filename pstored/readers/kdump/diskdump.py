@@ -16,7 +16,7 @@ import struct
 import zlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
@@ -108,13 +108,13 @@ def _read_header(source: Source) -> _Header:
 class DiskDump:
     """One dump; it is read from when it is asked."""
 
-    kind = "compressed dump of makedumpfile"
+    kind = "compressed dump"
 
     def __init__(self, source: Source, *, find_zstd: Callable[[], ModuleType | None] = import_zstd) -> None:
         """Read its headers.
 
         Raises:
-            DamagedError: they make no sense, or it has no VMCOREINFO.
+            DamagedError: they make no sense.
         """
         self._source = source
         self._find_zstd = find_zstd
@@ -144,7 +144,7 @@ class DiskDump:
                 text = self._source.read(place, min(size, MAX_INFO))
                 if b"OSRELEASE=" in text:
                     return layout, text
-        raise DamagedError("this dump has no VMCOREINFO, so it is not known where the kernel's log lies")
+        return next(layout for layout in _SUBS if layout.word == self.form.word), b""
 
     def _range(self, header: _Header, layout: _Sub) -> tuple[int, int, int]:
         """The first page that this file may have, the one behind the last, and how many there are in all."""
@@ -168,6 +168,12 @@ class DiskDump:
     def translate(self, address: int) -> int | None:  # noqa: ARG002 - as any image
         """As any image: it has no segments that would say."""
         return None
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """As any image."""
+        for first, last in self._bits.runs():
+            if first < self._last and last > self._first:
+                yield first * self._block, (last - first) * self._block
 
     def physical(self, at: int, count: int) -> bytes:
         """As any image."""
@@ -276,6 +282,25 @@ class _Bits:
         piece = self._read(at // CHUNK)
         rest = piece[at % CHUNK] & (1 << (number & 7)) - 1 if at % CHUNK < len(piece) else 0
         return self._counts[at // CHUNK] + _count(piece[: at % CHUNK]) + rest.bit_count()
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """The first bit of each run of those that are set, and the one behind its last."""
+        first = None
+        for number, byte in enumerate(self._all()):
+            if byte == (0 if first is None else 0xFF):
+                continue
+            for bit in range(number * 8, number * 8 + 8):
+                if byte >> (bit & 7) & 1:
+                    first = bit if first is None else first
+                elif first is not None:
+                    yield first, bit
+                    first = None
+        if first is not None:
+            yield first, self._size * 8
+
+    def _all(self) -> Iterator[int]:
+        for chunk in range((self._size + CHUNK - 1) // CHUNK):
+            yield from self._read(chunk)
 
     def _read(self, chunk: int) -> bytes:
         if chunk != self._chunk:

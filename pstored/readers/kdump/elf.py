@@ -78,7 +78,7 @@ class ElfCore:
         """Read its headers.
 
         Raises:
-            DamagedError: it is no core of a machine, or has no VMCOREINFO.
+            DamagedError: it is no ELF file.
         """
         self._source = source
         self._order, _, machine, word = _kind(source.read(0, 20))
@@ -93,7 +93,7 @@ class ElfCore:
     # -- headers
 
     def _read_headers(self) -> bytes:
-        """Take the segments in; gives VMCOREINFO."""
+        """Take the segments in; gives VMCOREINFO, if it is there."""
         found = b""
         for kind, *columns in self._headers():
             if kind == PT_LOAD and columns[4]:
@@ -101,8 +101,6 @@ class ElfCore:
                     column.append(value)
             elif kind == PT_NOTE and not found:
                 found = self._find_info(columns[0], columns[3])
-        if not found:
-            raise DamagedError("this ELF core has no VMCOREINFO, so it is not known where the kernel's log lies")
         return found
 
     def _headers(self) -> Iterator[tuple[int, ...]]:
@@ -150,6 +148,14 @@ class ElfCore:
         return b""
 
     # -- memory
+
+    def is_of_a_machine(self) -> bool:
+        """Whether it can be: the core of a process has no physical addresses."""
+        return bool(self.info.text) or any(self._columns[2])
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """As any image."""
+        return zip(self._columns[2], self._columns[3], strict=True)
 
     def physical(self, at: int, count: int) -> bytes:
         """As any image."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every form of dump file gives: physical memory, and VMCOREINFO."""
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
 
 from pstored.readers.kdump.info import VmcoreInfo
@@ -39,7 +40,7 @@ class Image(Protocol):
 
     @property
     def info(self) -> VmcoreInfo:
-        """What its kernel says of itself."""
+        """What its kernel says of itself; empty if the file does not have it."""
 
     @property
     def phys_base(self) -> int | None:
@@ -48,6 +49,9 @@ class Image(Protocol):
     @property
     def damage(self) -> list[str]:
         """What the file as a whole lacks, in words; complete once it has been read from."""
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Where there is memory: physical address and bytes of each run."""
 
     def physical(self, at: int, count: int) -> bytes:
         """The memory at physical address *at*: *count* bytes, or those up to where the dump has no more."""

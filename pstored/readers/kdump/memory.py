@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 from pstored.errors import DamagedError
 from pstored.readers.kdump.image import Image
+from pstored.readers.kdump.info import VmcoreInfo
 
 PAGE = 4096
 """Memory is looked up in pieces of this size; every machine's pages are multiples of it."""
@@ -31,11 +32,17 @@ FRAME = ((1 << 52) - 1) & ~(PAGE - 1)
 class KernelMemory:
     """What the kernel that crashed had at its addresses."""
 
-    def __init__(self, image: Image) -> None:
-        self.image = image
+    def __init__(self, image: Image, info: VmcoreInfo | None = None) -> None:
+        """Take an image.
+
+        Args:
+            image: the memory.
+            info: of the kernel in question, if that is not what the image's file says.
+        """
         self.form = image.form
-        self.info = image.info
-        self._ways = list(_ways(image))
+        self.info = image.info if info is None else info
+        self._image = image
+        self._ways = list(_ways(image, self.info))
         self._pages: OrderedDict[int, bytes] = OrderedDict()
         self._absent: set[int] = set()
 
@@ -76,7 +83,7 @@ class KernelMemory:
         if number not in self._absent:
             for way in self._ways:
                 place = way(number * PAGE)
-                page = b"" if place is None else self.image.physical(place, PAGE)
+                page = b"" if place is None else self._image.physical(place, PAGE)
                 if len(page) == PAGE:
                     self._pages[number] = page
                     if len(self._pages) > KEPT:
@@ -92,13 +99,18 @@ _Map = list[tuple[int, int]]
 """Beginnings of ranges of addresses, and the physical address of each; a range ends where the next begins."""
 
 
-def _ways(image: Image) -> Iterator[_Way]:
+def told_place(image: Image, info: VmcoreInfo, address: int) -> int | None:
+    """The physical address of a kernel address by VMCOREINFO alone; None if that does not tell."""
+    return _lookup(_told(image, info))(address)
+
+
+def _ways(image: Image, info: VmcoreInfo) -> Iterator[_Way]:
     """How to get from a kernel address to a physical one, the surest first."""
-    told = _lookup(_told(image))
+    told = _lookup(_told(image, info))
     yield told
     yield image.translate
     if image.machine == "x86_64":
-        yield from _page_tables(image, told)
+        yield from _page_tables(image, info, told)
     yield _lookup(_CUSTOMARY.get(image.machine, []))
 
 
@@ -121,11 +133,11 @@ _CUSTOMARY: dict[str, _Map] = {
 """The direct maps that are where they always were, unless somebody configured another."""
 
 
-def _told(image: Image) -> _Map:
+def _told(image: Image, info: VmcoreInfo) -> _Map:
     """What VMCOREINFO says of the image and the direct map."""
 
     def number(name: str) -> int | None:
-        value = image.info.number(name)
+        value = info.number(name)
         return None if value is None else value & ADDRESS
 
     if image.machine == "x86_64":
@@ -136,14 +148,14 @@ def _told(image: Image) -> _Map:
         image_place = None if link is None or offset is None else link - offset
         return _whole([(link, image_place), (number("PAGE_OFFSET"), number("phys_ram_base"))])
     if image.machine == "aarch64":
-        return _told_arm64(image, number)
+        return _told_arm64(info, number)
     return []
 
 
-def _told_arm64(image: Image, number: Callable[[str], int | None]) -> _Map:
+def _told_arm64(info: VmcoreInfo, number: Callable[[str], int | None]) -> _Map:
     """Image and direct map each have half of the addresses; 5.4 swapped the halves (arch/arm64/mm/init.c)."""
     offset, bits, size = number("kimage_voffset"), number("VA_BITS"), number("TCR_EL1_T1SZ")
-    known = image.info.symbol("swapper_pg_dir") or image.info.symbol("_stext")
+    known = info.symbol("swapper_pg_dir") or info.symbol("_stext")
     if offset is None or bits is None or known is None or not 30 <= bits <= 52:
         return []
     used = bits if size is None or not 12 <= size <= 34 else 64 - size  # built for 52 bits, run with 48
@@ -158,13 +170,13 @@ def _whole(places: list[tuple[int | None, int | None]]) -> _Map:
     return [(start, place) for start, place in places if start is not None and place is not None]
 
 
-def _page_tables(image: Image, told: _Way) -> Iterator[_Way]:
+def _page_tables(image: Image, info: VmcoreInfo, told: _Way) -> Iterator[_Way]:
     """The kernel's own page tables, 4 or 5 levels of 512 entries: arch/x86/include/asm/pgtable_64_types.h."""
-    root = next((s for n in _ROOTS if (s := image.info.symbol(n)) is not None), None)
+    root = next((s for n in _ROOTS if (s := info.symbol(n)) is not None), None)
     if root is None or (top := told(root) or image.translate(root)) is None:
         return
-    levels = 5 if image.info.number("pgtable_l5_enabled") == 1 else 4
-    encrypted = image.info.number("sme_mask") or 0
+    levels = 5 if info.number("pgtable_l5_enabled") == 1 else 4
+    encrypted = info.number("sme_mask") or 0
 
     def way(address: int) -> int | None:
         table = top

@@ -14,17 +14,15 @@ from pstored.readers.kdump.diskdump import DiskDump, is_diskdump
 from pstored.readers.kdump.elf import ElfCore, is_elf_core
 from pstored.readers.kdump.flattened import MAX_PIECES, Flattened, is_flattened
 from pstored.readers.kdump.image import Image
-from pstored.readers.kdump.memory import KernelMemory
-from pstored.readers.kdump.oldlog import RecordLog, TextLog
-from pstored.readers.kdump.ring import RingLog
+from pstored.readers.kdump.info import VmcoreInfo
+from pstored.readers.kdump.log import read_log
+from pstored.readers.kdump.search import MAX_SEARCH, find_infos
 from pstored.readers.model import Options, Reader, Remark, Salvaged, Source
 
-MAX_TEXT = 8 << 20
-"""Bytes of one log; of a longer one, its end.  Kernels have 128 KiB to 1 MiB."""
+PACKED = 4
+"""To look through pages that are packed takes so many times longer, or more."""
 MAX_TIME_S = 1 << 33
 """No crash is later."""
-CALLERS = "CONFIG_PRINTK_CALLER"
-"""The parameter that says whether the kernel shows callers."""
 
 
 def recognize(source: Source) -> bool:
@@ -35,81 +33,60 @@ def recognize(source: Source) -> bool:
     if is_diskdump(source):
         return True
     try:
-        return is_elf_core(source) and bool(ElfCore(source).info)
+        return is_elf_core(source) and ElfCore(source).is_of_a_machine()
     except DamagedError:
         return False
 
 
-def read(source: Source, options: Options, *, max_pieces: int = MAX_PIECES) -> Iterator[Salvaged | Remark]:
-    """The log of the kernel that crashed, as pstore would show it; of a flattened dump so many pieces are looked at."""
+def read(
+    source: Source, options: Options, *, max_pieces: int = MAX_PIECES, max_search: int = MAX_SEARCH
+) -> Iterator[Salvaged | Remark]:
+    """The log of the kernel that crashed, as pstore would show it.
+
+    Args:
+        source: the dump file.
+        options: CONFIG_PRINTK_CALLER, if the kernel had that.
+        max_pieces: of a flattened dump so many are looked at.
+        max_search: in so many bytes of memory VMCOREINFO is looked for, if no header says where it is.
+    """
     flattened = Flattened(source, max_pieces=max_pieces) if is_flattened(source) else None
     image: Image | None = None
+    infos: list[VmcoreInfo] = []
     try:
         if flattened is not None and not is_diskdump(flattened):
             flattened.to_the_end()
-        image = open_image(flattened or source)
-        log = find_log(KernelMemory(image), callers=options.parameters.get(CALLERS, "n")[:1] in "yY1")
-        text, is_whole = _newest(log)
+        image = _open(flattened or source)
+        limit = max_search // PACKED if isinstance(image, DiskDump) else max_search
+        infos = [image.info] if image.info.text else find_infos(image, limit=limit)
+        if not infos:
+            raise DamagedError("there is no VMCOREINFO, so it is not known where the kernel's log lies")
     except DamagedError as e:
         yield Remark(f"the log cannot be read: {e}", is_damage=True)
-        for lost in _damage(flattened, image):
-            yield Remark(lost, is_damage=True)
-        return
-    time_s = image.info.plain("CRASHTIME", 10)
-    time_s = time_s if time_s is not None and 0 < time_s < MAX_TIME_S else None
-    cut = () if is_whole else (f"only the last {MAX_TEXT >> 20} MiB of the log are taken",)
-    yield Salvaged(
-        f"dmesg-{KDUMP}-{time_s or 0}",
-        text,
-        (time_s or 0) * 10**9,
-        notes=(*_facts(image, flattened is not None), *log.notes),
-        damage=(*log.damage, *cut, *_damage(flattened, image)),
-    )
+    has_log = False
+    for number, info in enumerate(infos):
+        assert image is not None
+        try:
+            log = read_log(image, info, options)
+        except DamagedError as e:
+            yield Remark(f"the log of kernel {info.word('OSRELEASE')} cannot be read: {e}", is_damage=True)
+            continue
+        has_log = True
+        time_s = info.plain("CRASHTIME", 10)
+        time_s = time_s if time_s is not None and 0 < time_s < MAX_TIME_S else None
+        damage = (*log.damage, *_damage(flattened, image))
+        name = f"dmesg-{KDUMP}-{number if time_s is None else time_s}"
+        yield Salvaged(name, log.text, (time_s or 0) * 10**9, notes=log.notes, damage=damage)
+    for lost in [] if has_log else _damage(flattened, image):
+        yield Remark(lost, is_damage=True)
 
 
-def open_image(source: Source) -> Image:
+def _open(source: Source) -> Image:
     """The memory in a dump file that is not flattened (any more).
 
     Raises:
-        DamagedError: its headers make no sense, or it has no VMCOREINFO.
+        DamagedError: its headers make no sense.
     """
     return DiskDump(source) if is_diskdump(source) else ElfCore(source)
-
-
-def find_log(memory: KernelMemory, *, callers: bool = False) -> RingLog | RecordLog | TextLog:
-    """The log in a kernel's memory, by what VMCOREINFO exports.
-
-    Raises:
-        DamagedError: it is not in the dump, or makes no sense.
-    """
-    if memory.info.symbol("prb") is not None:
-        return RingLog(memory, callers=callers)
-    if memory.info.symbol("log_first_idx") is not None:
-        return RecordLog(memory)
-    return TextLog(memory)
-
-
-def _newest(log: RingLog | RecordLog | TextLog) -> tuple[bytes, bool]:
-    """The log's text, and whether it is all of it."""
-    found: list[bytes] = []
-    size = 0
-    for text in log.newest_first():
-        if size + len(text) > MAX_TEXT:
-            return b"".join(reversed(found)), False
-        found.append(text)
-        size += len(text)
-    return b"".join(reversed(found)), True
-
-
-def _facts(image: Image, is_flattened: bool) -> Iterator[str]:
-    form = "flattened " * is_flattened + image.kind
-    yield f"read from a vmcore ({form}) of kernel {image.info.word('OSRELEASE') or 'unknown'}"
-    build = image.info.word("BUILD-ID")
-    if build is not None:
-        yield f"the kernel's build id is {build}"
-    offset = image.info.plain("KERNELOFFSET", 16)
-    if offset:
-        yield f"KASLR had moved the kernel by {offset:#x}"
 
 
 def _damage(flattened: Flattened | None, image: Image | None) -> list[str]:
@@ -117,8 +94,8 @@ def _damage(flattened: Flattened | None, image: Image | None) -> list[str]:
 
 
 def quick(max_pieces: int) -> Reader:
-    """A reader that gives up on a flattened dump after so many pieces."""
-    return Reader(recognize, partial(read, max_pieces=max_pieces))
+    """A reader that gives up on a flattened dump after so many pieces, and looks for nothing."""
+    return Reader(recognize, partial(read, max_pieces=max_pieces, max_search=0))
 
 
 READER = Reader(recognize, read)
