@@ -37,6 +37,7 @@ def status_line(summaries: list[dict[str, Any]], due: list[str]) -> str:
     count = "1 crash" if len(summaries) == 1 else f"{len(summaries)} crashes"
     when = _when(newest["time"], doubtful=newest["doubtful"])
     boot = f"boot {newest['boot'][:8]}{'?' * (newest['confidence'] == 'low')}" if newest["boot"] else "boot unknown"
+    boot = f"{visible(newest['sender'])}, {boot}" if newest.get("sender") else boot
     title = visible(newest["title"])[:MAX_TITLE]
     return f"{count}, newest {when} {_short(newest['id'])} ({boot}) {newest['severity']}: {title}; {what}"
 

@@ -3,6 +3,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from fake_pstore import capture
 from pstored.elsewhere import MAX_FILE, MAX_FILES
-from tests.conftest import BOOT_ID, MakeRoot, Pstored, Root
+from tests.conftest import BOOT_ID, REPOSITORY, MakeRoot, Pstored, Root
 from tests.test_import_logs import crashes
 
 SPOOL = "var/lib/pstored-netconsole"
@@ -59,6 +61,23 @@ def test_no_boot_of_this_machine_whatever_is_sent(root: MakeRoot, pstored: Pstor
     assert "stamps of boots that it cannot be of" in crash["boot"]["evidence"][0]
     pstored("analyze", "--all", root=made)
     assert crashes(made) == [crash]
+
+
+def test_boots_of_other_machines_are_not_in_the_history(root: MakeRoot, pstored: Pstored) -> None:
+    """Nor does their crash make the end of a boot of this one doubtful; who sent it is in the status."""
+    made = root("lab-erst")
+    pstored("collect", root=made)
+    before = pstored("boots", root=made).stdout
+    other = "12345678-1111-4111-8111-111111111111"
+    received(made, "1", f"[    5.000000] pstored-lab: boot_id={other}\n" + panic("x"), host="web3")
+    read_fd, write_fd = os.pipe()
+    command = [sys.executable, "-m", "pstored", "--root", str(made.path), "collect", f"--status-fd={write_fd}"]
+    subprocess.run(command, pass_fds=[write_fd], cwd=REPOSITORY, check=False, capture_output=True)
+    os.close(write_fd)
+    with open(read_fd) as f:
+        assert "(10.0.0.5 (web3), boot 12345678?) panic: Kernel panic: x" in f.read()
+    assert crashes(made)[-1]["boot"]["id"] == other
+    assert pstored("boots", root=made).stdout == before
 
 
 def test_what_tells_of_no_crash_is_dropped(root: MakeRoot, pstored: Pstored) -> None:

@@ -201,6 +201,17 @@ def test_firmware_is_the_next_boots() -> None:
     assert record.data.startswith(b"Vendor ROM 1.0\nPOST ok\n[    0.000000] Linux version")
 
 
+@pytest.mark.parametrize("times", [True, False])
+def test_arm_says_something_before_its_version(times: bool) -> None:
+    """That is the first line of its boot, and not one of its own."""
+    first = b"[    0.000000] Booting Linux on physical CPU 0x0000000000 [0x410fd034]\r\n"
+    truths = boots("two-boots")
+    log = b"".join((first if times else first[15:]) + serial.boot(truth, times=times) for truth in truths)
+    records, said = read(log)
+    assert said == "2 boots, 2 with a crash"
+    assert all(r.data.startswith(first.strip() if times else first[15:].strip()) for r in records)
+
+
 def test_boots_without_times() -> None:
     """printk.time=0: the banner alone tells."""
     truths = boots("two-boots")

@@ -33,8 +33,11 @@ ALIVE_S = 2
 """A kernel whose clock has come so far has begun; before, some lines may come before its version."""
 
 _TIME = re.compile(rb"\[ {0,5}([0-9]{1,8})\.[0-9]{6}\]")
-_BANNER = re.compile(rb"(?:Linux version [0-9]|Booting Linux on physical CPU)")
+_BANNER = re.compile(rb"Linux version [0-9]")
+_BEFORE_BANNER = b"Booting Linux on physical CPU"
+"""On arm, the kernel's first line of all."""
 _FIRMWARE = (
+    _BEFORE_BANNER,
     b"U-Boot SPL ",
     b"\nU-Boot 20",
     b"SeaBIOS (version ",
@@ -185,7 +188,7 @@ class Splitter:
                 return False  # a program's: /proc/version
             ran = self._has_banner or self._is_alive or self._kept.suspect
             return ran or (not self._is_timed and may_crash(b"".join(before)))
-        speaks = time is None and any(word.strip() in line for word in _FIRMWARE)
+        speaks = _BEFORE_BANNER in line or (time is None and any(word.strip() in line for word in _FIRMWARE))
         return speaks and (self._has_banner or self._is_alive)
 
 
