@@ -375,6 +375,15 @@ def test_the_daemon_imports_next_to_nothing() -> None:
     }
 
 
+def test_the_listener_reads_nothing_of_what_it_receives() -> None:
+    """Who talks to the net has neither parser nor archive, and is as small as the daemon."""
+    modules = loaded("import pstored.daemon.netconsole")
+    assert modules & HEAVY == set()
+    assert modules & {"typing", "dataclasses", "logging", "argparse", "tomllib", "subprocess"} == set()
+    ours = {name.removeprefix("pstored.") for name in modules if name.startswith("pstored.")}
+    assert {name for name in ours if not name.startswith("daemon")} == {"durable", "errors", "steps"}
+
+
 def test_a_collect_without_packed_records_loads_no_extra(root: MakeRoot) -> None:
     """The extras are imported only where a record needs them."""
     made = root("lab-erst")

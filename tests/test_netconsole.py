@@ -2,6 +2,7 @@
 """The listener as a process: real sockets in, crashes in the archive out."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,9 @@ from typing import Any
 import pytest
 
 from fake_pstore import capture
-from pstored.daemon.fleet import MAX_SENDERS
+from pstored.daemon.fleet import MAX_SENDERS, Fleet
+from pstored.daemon.receive import open_socket
+from pstored.errors import PstoredError
 from tests.conftest import REPOSITORY, MakeRoot, Pstored, Root, require
 from tests.test_watch import Start, start
 
@@ -99,6 +102,16 @@ def captured(name: str) -> list[bytes]:
     return [json.loads(line)["data"].encode("latin-1") for line in lines]
 
 
+def has_ipv6() -> bool:
+    """Whether the loopback has it."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as found:
+            found.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def crashes(root: Root) -> list[dict[str, Any]]:
     """All reports, oldest first."""
     return [root.load(f"crashes/{path.name}/crash.json") for path in root.crashes() if (path / "crash.json").exists()]
@@ -126,6 +139,7 @@ def test_real_crash(name: str, root: MakeRoot, pstored: Pstored) -> None:
 
 def test_senders_at_once_over_both_protocols(root: MakeRoot) -> None:
     """Eight machines, their messages mixed; one over IPv6; one that does not crash."""
+    require(has_ipv6(), "IPv6 on the loopback: sysctl net.ipv6.conf.lo.disable_ipv6=0")
     made = root()
     port, other = free_port(), free_port()
     sources = [f"127.0.0.{n}" for n in range(2, 9)]
@@ -235,6 +249,35 @@ def test_address_that_is_taken(root: MakeRoot) -> None:
         listener = Listener(root(), "--listen", where)
         assert listener.process.wait(PATIENCE_S) == 1
     assert f"error: cannot listen on {where}: Address already in use" in listener.said
+
+
+def test_kernel_without_ipv6() -> None:
+    """All addresses are those of IPv4, then."""
+
+    def make(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return socket.socket(family, kind)
+
+    receiver = open_socket("::", port := free_port(), make=make)
+    assert receiver.address == f"0.0.0.0:{port}"
+    receiver.close()
+    with pytest.raises(PstoredError, match=r"cannot listen on \[::1\]:\d+: Address family not supported"):
+        open_socket("::1", port, make=make)
+
+
+def test_all_addresses_are_those_of_both_protocols() -> None:
+    """By default; senders over IPv4 keep their own."""
+    require(has_ipv6(), "IPv6 on the loopback: sysctl net.ipv6.conf.lo.disable_ipv6=0")
+    receiver = open_socket("::", port := free_port())
+    fleet = Fleet(lines=5, quiet_s=1)
+    send(port, [b"a"])
+    send(port, [b"b"], source="::1", to="::1")
+    until = time.monotonic() + PATIENCE_S
+    while fleet.messages < 2 and time.monotonic() < until:
+        receiver.drain(fleet, 0.0)
+    receiver.close()
+    assert sorted(fleet.senders) == ["127.0.0.1", "::1"]
 
 
 @pytest.mark.parametrize("option", ["x", "1.2.3.4:0", "1.2.3.4:65536", "[::1]x", "6670"])

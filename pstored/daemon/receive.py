@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The listener's sockets: UDP, as the command line names them, or as the service manager hands them over."""
 
+import errno
 import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 
 from pstored.daemon.fleet import MAX_DATAGRAM, Fleet
 from pstored.errors import PstoredError
@@ -66,23 +68,30 @@ def inherited() -> list[Receiver]:
     return [Receiver(socket.socket(fileno=fd)) for fd in range(FIRST_FD, FIRST_FD + int(count))]
 
 
-def open_socket(address: str, port: int) -> Receiver:
-    """Listen on an address of this machine; ``::`` is all, of IPv4, too.
+EVERYWHERE = "::"
+"""All addresses, of IPv4, too."""
+EVERYWHERE_4 = "0.0.0.0"
+
+
+def open_socket(address: str, port: int, *, make: Callable[..., socket.socket] = socket.socket) -> Receiver:
+    """Listen on an address of this machine.
 
     Raises:
         PstoredError: it cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        found = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        found = make(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         if family == socket.AF_INET6:
-            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address != "::")
+            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address != EVERYWHERE)
         try:
             found.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
         except OSError:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)  # no more than net.core.rmem_max
         found.bind((address, port))
     except (OSError, OverflowError) as e:
+        if address == EVERYWHERE and getattr(e, "errno", None) == errno.EAFNOSUPPORT:
+            return open_socket(EVERYWHERE_4, port, make=make)  # a kernel without IPv6
         why = e.strerror if isinstance(e, OSError) else str(e)
         raise PstoredError(f"cannot listen on {_shown(address, port)}: {why}") from e
     return Receiver(found)
