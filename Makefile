@@ -21,14 +21,18 @@ $(VENV)/.ready: pyproject.toml .ci/apt
 demo: $(VENV)/.ready
 	$(VENV)/bin/python -m fake_pstore --demo
 
+# What Debian starts as soon as it is installed: on CI's machine only; at home the tests that need it say so, and skip.
+DAEMONS := prometheus
 test: $(VENV)/.fleet
-	.ci/apt openssl strace systemd systemd-journal-remote util-linux
+	.ci/apt openssl strace systemd systemd-journal-remote util-linux $(if $(CI),$(DAEMONS))
 	$(VENV)/bin/pytest
 
 # Servers as fleets run them, which the tests deliver to. A library that one of them has from Debian's own Python 3.11.
 $(VENV)/.fleet: $(VENV)/.ready
 	.ci/apt $$($(VENV)/bin/python -c 'import sys; print("libpython3.11" * (sys.version_info[:2] == (3, 11)))')
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --group fleet
+	# the engine of ClickHouse, without what only its DataFrames need
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps 'chdb-core==26.9.*'
 	touch $@
 
 # Real kernels in QEMU, crashed and collected from: some 20 minutes on two cores.

@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY, MakeRoot
 FLOORS: list[set[str]] = [
     {"", "sinks", "sinks.settings", "daemon"},
     {
+        "fleet",
         "journal",
         "boots",
         "errors",
@@ -125,8 +126,8 @@ FLOORS: list[set[str]] = [
     },
     {"archive", "efivars", "dumps", "sinks.journal", "sinks.restore", "stamp", "relay", "repeats"},
     {"bundle", "erase", "outbox", "outgoing", "incidents", "boots.ledger", "payload"},
-    {"cloudevent", "otlp", "reporter", "sinks.base"},
-    {"courier", "privileges", "sinks.exec", "sinks.file", "sinks.http"},
+    {"cloudevent", "otlp", "reporter", "sinks.base", "fleet.bugs"},
+    {"courier", "privileges", "sinks.exec", "sinks.file", "sinks.http", "fleet.simulate"},
     {"sinks.otlp", "tally"},
     {"sinks.webhook"},
     {"intake", "boots.attribution", "crash", "quota", "render", "boots.ends", "decode"},
@@ -148,6 +149,7 @@ FLOORS: list[set[str]] = [
         "cli.decode",
         "cli.outbox",
         "cli.netconsole",
+        "cli.fleet",
     },
     {"cli"},
     {"__main__"},

@@ -3,7 +3,9 @@
 
 import contextlib
 import importlib.util
+import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -21,6 +23,7 @@ from tests.conftest import MakeRoot, Pstored, Root, require
 from tests.loopback import Says, Server, serve
 from tests.outgoing import copy_crashes, crash_id
 from tests.test_otlp import PROTOBUF, attributes
+from tests.test_simulated_fleet import tables
 
 pytestmark = pytest.mark.servers
 
@@ -35,9 +38,25 @@ def free_port() -> int:
         return port
 
 
+def otlp_exporter(behind: Server) -> tuple[str, ...]:
+    """Have it hand all on as OTLP."""
+    endpoint = behind.url.replace("localhost", "127.0.0.1")
+    return ("--exporter=otlp", f"--otlp-exporter-endpoint={endpoint}", "--otlp-exporter-protocol=http")
+
+
+def clickhouse_exporter(url: str, database: str) -> tuple[str, ...]:
+    """Have it write all into ClickHouse's tables."""
+    return (
+        "--exporter=clickhouse",
+        f"--clickhouse-exporter-endpoint={url}",
+        f"--clickhouse-exporter-database={database}",
+        "--clickhouse-exporter-compression=none",
+    )
+
+
 @contextlib.contextmanager
-def rotel(directory: Path, behind: Server, port: int) -> Iterator[None]:
-    """Run rotel, which hands all on to the server *behind* it; ready on return, ended after."""
+def rotel(directory: Path, exporter: tuple[str, ...], port: int) -> Iterator[None]:
+    """Run rotel, which hands all on to where its *exporter* leads; ready on return, ended after."""
     spec = importlib.util.find_spec("rotel")
     require(spec is not None and spec.origin, "rotel (make test, on Python 3.11 and x86-64)")
     assert spec is not None
@@ -49,10 +68,8 @@ def rotel(directory: Path, behind: Server, port: int) -> Iterator[None]:
     arguments = [
         f"--otlp-http-endpoint=127.0.0.1:{port}",
         f"--otlp-grpc-endpoint=127.0.0.1:{free_port()}",
-        "--exporter=otlp",
-        f"--otlp-exporter-endpoint={behind.url.replace('localhost', '127.0.0.1')}",
-        "--otlp-exporter-protocol=http",
         "--batch-timeout=100ms",
+        *exporter,
     ]
     with (directory / "rotel.log").open("wb") as log:
         process = subprocess.Popen([program, "start", *arguments], stdout=log, stderr=log, cwd=directory)
@@ -111,7 +128,7 @@ def test_a_real_collector_takes_each_crash_and_hands_all_of_it_on(
     with serve() as behind:
         behind.answer = lambda *_: Says(200, b"", PROTOBUF)
         port = free_port()
-        with rotel(tmp_path, behind, port):
+        with rotel(tmp_path, otlp_exporter(behind), port):
             three.configure(
                 f'[otlp]\nendpoint = "http://127.0.0.1:{port}"\nencoding = "{encoding}"\n'
                 f'compression = "{compression}"\nattributes = ["deployment.environment.name=lab"]\n'
@@ -174,17 +191,80 @@ def test_a_collector_that_is_killed_and_comes_back_gets_the_rest(three: Root, ps
         three.configure(
             f'[delivery]\nretry_s = 0\nper_minute = 1\n[otlp]\nendpoint = "http://127.0.0.1:{port}"\nmetrics = false\n'
         )
-        with rotel(tmp_path, behind, port):
+        with rotel(tmp_path, otlp_exporter(behind), port):
             assert pstored("deliver", root=three).status == 75  # one a minute
             wait_for(behind, 1)
         pstored("outbox", "--retry", root=three)
         done = pstored("deliver", root=three)
         assert done.status == 75
         assert "Connection refused" in done.stderr
-        with rotel(tmp_path, behind, port):
+        with rotel(tmp_path, otlp_exporter(behind), port):
             for _ in range(2):
                 pstored("outbox", "--retry", root=three)
                 pstored("deliver", root=three)
             found = wait_for(behind, 3)
     assert [attributes(r["attributes"])["pstore.crash.id"] for _, r in found] == [crash_id(n) for n in range(3)]
     assert os.listdir(three.archive / "outgoing/otlp")
+
+
+@pytest.mark.parametrize("encoding", ["json", "protobuf"])
+def test_a_crash_is_in_clickhouse_with_every_attribute(
+    three: Root, pstored: Pstored, tmp_path: Path, encoding: str
+) -> None:
+    """By way of a real collector into the real engine, and queried back: all that is sent, and the roll-ups of it."""
+    twin = Root(path=tmp_path / "twin")
+    shutil.copytree(three.path, twin.path)
+    with serve() as plain:
+        deliver(twin, pstored, plain.url, "json")
+        sent = [
+            (attributes(one["resource"]["attributes"]), attributes(record["attributes"]), record["body"]["stringValue"])
+            for posted in plain.posted
+            if posted.path == "/v1/logs"
+            for one in json.loads(posted.body)["resourceLogs"]
+            for record in one["scopeLogs"][0]["logRecords"]
+        ]
+    port = free_port()
+    with tables() as engine, engine.listen() as url, rotel(tmp_path, clickhouse_exporter(url, engine.name), port):
+        deliver(three, pstored, f"http://127.0.0.1:{port}", encoding)
+        rows = ask(engine, "SELECT * FROM otel_logs ORDER BY LogAttributes['pstore.crash.id']", 3)
+        (alive,) = ask(
+            engine, "SELECT build, uniqCombined64Merge(device_set) AS n FROM pstored_alive GROUP BY build", 1
+        )
+        rolled_up = engine.run(
+            "SELECT signature, uniqCombined64ArrayMerge(crash_set) AS n FROM pstored_daily GROUP BY signature"
+        )
+        devices = engine.run("SELECT DISTINCT device FROM pstored_crashes")
+
+    assert len(sent) == 3
+    for (resource, record, body), row in zip(sent, rows, strict=True):
+        assert row["ResourceAttributes"] == {name: text(value) for name, value in resource.items()}
+        assert {k: v for k, v in row["LogAttributes"].items() if k != "pstore.type"} == {
+            name: text(value) for name, value in record.items() if name != "pstore.type"
+        }
+        assert all(f'"{word}"' in row["LogAttributes"]["pstore.type"] for word in record["pstore.type"])
+        assert (row["Body"], row["ScopeName"], row["ServiceName"]) == (body, "pstored.crash", "pstored")
+    assert alive == {"build": "b77", "n": 1}
+    assert rolled_up == [{"signature": sent[0][1]["pstore.crash.signature"], "n": 3}]
+    assert devices == [{"device": sent[0][0]["host.id"]}]
+
+
+def deliver(root: Root, pstored: Pstored, endpoint: str, encoding: str) -> None:
+    """All crashes, and the metrics, to a receiver."""
+    root.configure(f'[otlp]\nendpoint = "{endpoint}"\nencoding = "{encoding}"\n')
+    done = pstored("deliver", root=root)
+    assert (done.status, done.stderr) == (0, "")
+
+
+def ask(engine: Any, query: str, number: int) -> list[dict[str, Any]]:
+    """The rows of a query, once there are so many."""
+    deadline = time.monotonic() + PATIENCE_S
+    while len(rows := engine.run(query)) < number:
+        assert time.monotonic() < deadline, rows
+        time.sleep(0.1)
+    found: list[dict[str, Any]] = rows
+    return found
+
+
+def text(value: object) -> str:
+    """An attribute as a map of ClickHouse has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -104,6 +104,27 @@ def _add_netconsole(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_fleet(command: argparse.ArgumentParser) -> None:
+    command.add_argument("what", choices=("simulate",), help="simulate: crashes, and each day a sign of life, as OTLP")
+    command.add_argument("--devices", type=count, default=1000, metavar="N", help="boards (default: %(default)s)")
+    command.add_argument("--crashes", type=count, default=10000, metavar="N", help="crashes (default: %(default)s)")
+    command.add_argument("--days", type=count, default=30, metavar="N", help="how long (default: %(default)s)")
+    command.add_argument(
+        "--builds", type=count, default=6, metavar="N", help="one after the other (default: %(default)s)"
+    )
+    command.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="the same gives the same (default: %(default)s)"
+    )
+    command.add_argument(
+        "--end", type=int, default=0, metavar="SECONDS", help="its last second, Unix time (default: now)"
+    )
+    target = command.add_mutually_exclusive_group(required=True)
+    target.add_argument(
+        "-o", "--output", metavar="DIR", help="write logs.jsonl and metrics.jsonl there, a request a line"
+    )
+    target.add_argument("--endpoint", metavar="URL", help="send it to this receiver of OTLP/HTTP (JSON)")
+
+
 def _set_up_logging() -> None:
     import logging
 
@@ -220,4 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check-config", "settings", "check the configuration, and show what counts")
     check.add_argument("file", nargs="?", metavar="FILE", help="check this file instead of those of the system")
     add("schema", "settings", "the JSON Schema of crash.json", json=False)
+    _add_fleet(
+        add("fleet", "fleet", "for who runs a fleet: write, or send, what one that never was would send", json=False)
+    )
     return parser
