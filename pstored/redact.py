@@ -70,7 +70,9 @@ _FLAGS = re.compile(
 )
 
 _MAC = re.compile(
-    r"(?<![0-9a-z:.-])(?:(?:[0-9a-f]{2}:){5,19}|(?:[0-9a-f]{2}-){5})[0-9a-f]{2}(?![0-9a-z]|[:-][0-9a-f])", re.IGNORECASE
+    r"(?<![0-9a-z.-])(?<![^0-9a-f][0-9a-f]{2}:)(?:(?:[0-9a-f]{2}:){5,19}|(?:[0-9a-f]{2}-){5})[0-9a-f]{2}"
+    r"(?![0-9a-z]|[:-][0-9a-f])",
+    re.IGNORECASE,
 )
 _NO_MAC = re.compile(r"[0:-]{2,}|[f:-]{2,}", re.IGNORECASE)
 _MAC_NAME = re.compile(r"(?<![0-9a-z])((?:en|wl|ww|ib)x)([0-9a-f]{12})(?![0-9a-z])")
@@ -82,12 +84,14 @@ _VERSION = re.compile(
     r"\b(?:version|vers?|v|firmware|fw|rev|revision|release|bios|driver|microcode|nvm|build|api|abi)[ \t.:=#]{0,4}v?$",
     re.IGNORECASE,
 )
+#   four numbers that are a kernel's: 2.6.0 to 2.6.39 had stable releases of this form; Ubuntu's banner has them, too
+_KERNEL = re.compile(r"2\.6\.[1-3]?[0-9]\.[0-9]{1,2}\Z")
 _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-f]{0,4}:[0-9a-f]{0,4}:)[0-9a-f:]{2,40}(?![\w:])", re.IGNORECASE)
 
 _SERIAL = re.compile(
     r"(?<![a-z])((?:serial[ _-]?(?:number|num|no)|serial(?==)|s/n|iserial|imei|imsi|iccid|meid|asset[ _-]?tag"
     r"|wwid|nguid)"
-    r"[\"']?[ \t]{0,8}[:=#]?[ \t]{0,8}[\"']?)([\w./+-]{4,64})",
+    r"[\"']?[ \t]{0,8}[:=#]?[ \t]{0,8}[\"']?)([\w./+-]{4,64})(?![\w:])",
     re.IGNORECASE,
 )
 _SERIAL_LINE = re.compile(r"(?<![a-z])(serial[ \t]{0,16}:[ \t]{0,16})([0-9a-f]{8,16})(?![\w/])", re.IGNORECASE)
@@ -185,7 +189,7 @@ class Redactor:
     def _ipv4(self, match: re.Match[str]) -> str:
         octets = re.split(r"[.-]", match[0])
         is_address = all(int(o) < 256 and o == str(int(o)) for o in octets)
-        plain = octets[0] in ("127", "255") or match[0] == "0.0.0.0"
+        plain = octets[0] in ("127", "255") or match[0] == "0.0.0.0" or _KERNEL.match(match[0])
         if not is_address or plain or _VERSION.search(match.string, max(0, match.start() - 24), match.start()):
             return match[0]
         return self._mark("ip", match[0])

@@ -55,6 +55,8 @@ GOES = [
         "MAC=<mac-1> SRC=<ip-1> DST=<ip-2>",
     ),
     ("addr 00-1a-2b-3c-4d-5e", "addr <mac-1>"),
+    ("rev:2 macaddr:00:90:f5:9b:3f:c4", "rev:2 macaddr:<mac-1>"),
+    ("iface:00:90:f5:9b:3f:c4 (addr:aa:aa:aa:aa:aa:0c, vlan:0)", "iface:<mac-1> (addr:<mac-2>, vlan:0)"),
     ("enx001a2b3c4d5e: renamed from eth0", "enx<mac-1>: renamed from eth0"),
     (
         "ip=192.168.7.2:192.168.7.1:192.168.7.1:255.255.255.0:board:eth0:off",
@@ -102,6 +104,7 @@ GOES = [
 STAYS = [
     # versions, builds, dates and times
     "Linux version 6.1.0-25-amd64 (debian-kernel@lists.debian.org) #1 SMP Debian 6.1.106-3 (2024-08-26)",
+    "CPU: 0 Not tainted 2.6.32.53 #1", "#42-Ubuntu SMP (Ubuntu 2.6.38-8.42-generic 2.6.38.2)",
     "ixgbe: driver version 5.1.0.2", "firmware: 17.3.216.4", "BIOS 1.14.0.3 04/01/2014", "fw v10.2.4.70",
     "e1000e 3.2.6-k", "igb 5.6.0.1-k",
     "[    3.093846] 12:34:56 up, 2026-11-23T04:18:57Z, 23:59:59.999", "linux-5.4.0.1/kernel/panic.c:42",
@@ -125,7 +128,9 @@ STAYS = [
     # names of devices
     "pci 0000:00:1f.2: [8086:2922] type 00 class 0x010601",
     "usb 1-1: New USB device found, idVendor=0781, idProduct=5581",
-    "usb 1-1: New USB device strings: Mfr=1, Product=2, SerialNumber=3", "ata1.00: ATA-9: Samsung SSD 850, EMT02B6Q",
+    "usb usb1: SerialNumber: 0000:00:1a.0",
+    "usb 1-1: New USB device strings: Mfr=1, Product=2, SerialNumber=3",
+    "ata1.00: ATA-9: Samsung SSD 850, EMT02B6Q",
     "Serial: 8250/16550 driver, 4 ports, IRQ sharing enabled", "serial8250: ttyS0 at I/O 0x3f8 (irq = 4)",
     "console=ttyS0,115200n8",
     # ids that tell crashes, boots and disks apart
