@@ -129,7 +129,7 @@ def make_parcel(
         text = None if text is None else redactor.text(text)
         redacted = dict(sorted(redactor.counts.items()))
     machine_id = reporter.machine_id or crash.get("machine_id") or ""
-    # ids are made from digests of records: two boards may have equal ones; machine-id(5) is not to be shown as it is
+    # ids are made from digests of records, so that two boards may have equal ones
     board = hashlib.sha256(f"pstored:{machine_id}".encode()).hexdigest()[:12]
     return Parcel(f"{name}@{board}", crash, text, left_out, stands_for, first, last, redacted, reporter, system)
 

@@ -108,8 +108,8 @@ def test_cleaned_text_is_utf8(text: str) -> None:
     clean(text).encode()
 
 
-def test_uid_needs_no_machine_id_and_does_not_give_it_away() -> None:
-    """machine-id(5): it is confidential, and only a digest of it may be shown."""
+def test_uid_tells_boards_apart_and_needs_no_machine_id() -> None:
+    """By a digest of the id, not by itself: a uid ends up in logs and addresses."""
     made = parcel({})
     assert "m" * 12 not in made.uid
     assert made.uid != parcel({}, reporter=REPORTER._replace(machine_id="n" * 32)).uid
