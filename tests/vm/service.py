@@ -405,6 +405,37 @@ kill $receiver
     return "down, then delivered once, with a credential, by the user pstored, who wrote in outgoing/ only"
 
 
+# Another machine's last words, to the port that systemd listens on.
+RECEIVE = (
+    AWAIT
+    + r"""
+await idle 'no crashes'
+tell systemctl start pstored-netconsole.socket
+printf '[   12.000000] Kernel panic - not syncing: far away\n' >/dev/udp/127.0.0.1/6666
+await idle '1 crash'
+tell systemctl status --no-pager --full pstored-netconsole.service
+tell pstored list
+pstored show --json >/job/crash
+find /var/lib/pstored-netconsole -printf '%m %u %g %y %P\n' >/job/spool
+tell systemctl stop pstored-netconsole.socket pstored-netconsole.service
+systemctl show --property=Result,ExecMainStatus pstored-netconsole.service >/job/stopped
+"""
+    + STATUS
+)
+
+
+def crash_of_another_machine_is_received(directory: Path, kernel: str) -> str:
+    """The listener is started by a datagram, without a network of its own, and the daemon has what it received."""
+    vm = Service(directory, kernel, "erst").run("receive", RECEIVE)
+    crash = json.loads((vm.job / "crash").read_bytes())
+    assert (crash["title"], crash["backend"]) == ("Kernel panic: far away", "netconsole")
+    assert crash["sender"] == {"address": "127.0.0.1", "host": None}
+    spool = (vm.job / "spool").read_text().splitlines()
+    assert spool == ["3770 root pstored-netconsole d ", "620 root pstored-netconsole p wake"]
+    assert properties(vm.job / "stopped") == {"Result": "success", "ExecMainStatus": "0"}
+    return "started by a datagram, archived by the daemon, stopped"
+
+
 def _table() -> Iterator[Scenario]:
     def line(name: str, function: Any, **arguments: Any) -> Scenario:
         return Scenario(name, functools.partial(function, **arguments))
@@ -413,6 +444,7 @@ def _table() -> Iterator[Scenario]:
     yield line("11-late-6.12", daemon_follows_what_happens, kernel="6.12")
     yield line("12-archive-6.1", late_archive_holds_up_nothing, kernel="6.1")
     yield line("13-deliver-6.12", delivery_is_not_roots, kernel="6.12")
+    yield line("14-netconsole-6.12", crash_of_another_machine_is_received, kernel="6.12")
     yield line("10-efi-6.1", crash_is_harvested_at_boot, kernel="6.1", backend="efi")
 
 
