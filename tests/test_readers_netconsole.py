@@ -403,6 +403,7 @@ def test_damaged_files_are_read_as_far_as_possible(seed: int, name: str) -> None
         lambda n: fake.Datagram(NOW, f"{n}", b"[    1.000000] BUG: x\n"),  # spoofed senders
         lambda n: fake.Datagram(NOW, "a", b"6,%d,%d,-,ncfrag=0/60000;" % (n, n) + b"x" * 900),  # pieces of nothing
         lambda n: fake.Datagram(NOW, "a", b"6,5,5,-,ncfrag=%d/60000;x" % (n % 60000)),  # too many pieces
+        lambda n: fake.Datagram(NOW, f"{n % 60}", b"6,%d,%d,-;" % (n, n) + b"x" * 8_000),  # all that can be held back
         lambda n: fake.Datagram(NOW, "a", b"6,%d,%d,-;" % (10**9 - n, 10**9 - n)),  # each late
         lambda n: fake.Datagram(NOW, "a", b"6,%d,%d,-;" % (n % 2 * 10**9, n % 2 * 10**9)),  # boots without end
         lambda n: fake.Datagram(NOW, "a", b"x" * (1000 + n % 2)),  # one line without end
@@ -410,7 +411,7 @@ def test_damaged_files_are_read_as_far_as_possible(seed: int, name: str) -> None
     ],
 )
 def test_floods_take_bounded_memory_and_time(make: Callable[[int], fake.Datagram]) -> None:
-    """Twenty thousand datagrams made to hurt: 100 MiB, and less than a millisecond each."""
+    """Twenty thousand datagrams made to hurt: 150 MiB, and less than a millisecond each."""
 
     def cost() -> tuple[int, float]:
         before = resource.getrusage(resource.RUSAGE_SELF)
@@ -419,5 +420,5 @@ def test_floods_take_bounded_memory_and_time(make: Callable[[int], fake.Datagram
         return after.ru_maxrss - before.ru_maxrss, after.ru_utime - before.ru_utime
 
     grown, seconds = forked(cost)
-    assert grown < 100 * 1024
+    assert grown < 150 * 1024
     assert seconds < 20

@@ -27,9 +27,9 @@ WINDOW = 64
 """Messages that are held back, for those before them may still come."""
 MAX_PENDING = 16
 """Messages of which not all pieces are there yet."""
-MAX_BODY = 64 * 1024
-"""A message is no longer, with all that a user adds to it."""
-MAX_PIECES = 128
+MAX_BODY = 16 * 1024
+"""A message is no longer: PRINTK_MESSAGE_MAX is 2048 bytes, each escaped to four, and a user adds 4 KiB at the most."""
+MAX_PIECES = 32
 """Of some 900 bytes each."""
 OVERTAKES_US = 1_000_000
 """No message is so late that its time goes back further: that is another boot."""
@@ -76,7 +76,7 @@ def parse_extended(data: bytes, received_ns: int = 0) -> Message | None:
     found = _HEADER.match(data)
     if found is None:
         return None
-    body = data[found.end() :]
+    body = data[found.end() : found.end() + MAX_BODY]
     fragment, caller = _FRAGMENT.search(found[5]), _CALLER.search(found[5])
     return Message(
         sequence=int(found[3]),
