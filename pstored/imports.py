@@ -48,6 +48,7 @@ MAX_RECORD = 16 << 20
 """systemd-pstore takes no record of 4 MiB or more; a dmesg.txt may hold several."""
 #   dmesg.txt up to v252 = (name ":" LF record)*; from v253 on = record*       write_dmesg(), append_dmesg()
 _NAMED = re.compile(rb"(dmesg-[A-Za-z0-9_]{1,40}-[0-9]{1,20}):\n")
+_LINE = re.compile(rb"\[ {0,4}[0-9]{1,10}\.[0-9]{6}\] ")
 _HEADER = re.compile(rb"(?m)^[A-Z][a-z]{1,15}#[0-9]{1,20} Part ?[0-9]{1,20}\n")
 
 
@@ -156,10 +157,17 @@ class _Importer:
             elif not is_known:
                 self.notes.say("left out, no record that systemd-pstore would leave there", path)
             elif name == TEXT:
-                texts.append(path)
+                (texts if self.others is None or self._is_of_records(path) else self.others).append(path)
             else:
                 records.append(Offer(name, self.store, path, state.st_mtime_ns))
         return sorted(records, key=lambda o: (-o.mtime_ns, o.path)), sorted(texts)
+
+    def _is_of_records(self, path: str) -> bool:
+        """Whether a dmesg.txt can be systemd-pstore's: kdump's on SUSE begins with a line of the log."""
+        try:
+            return _LINE.match(next(self.store.read(path), b"")) is None
+        except RecordReadError:
+            return True
 
     def _split(self, path: str, *, is_alone: bool) -> Iterator[Offer]:
         """The records in a dmesg.txt; those without a name only if it *is_alone*, with no dmesg record beside it."""

@@ -28,8 +28,7 @@ from pstored.bundle import describe
 from pstored.config import Config
 from pstored.errors import ArchiveError, StoreError
 from pstored.host import Host
-from pstored.intake import LEFT, Fate, Import, Intake, Offer, foreign_facts
-from pstored.store import MemoryStore
+from pstored.intake import LEFT, Fate, Import, Intake, Offer, foreign_facts, make_offer, said_of
 from pstored.tree import Sayings, walk
 
 if TYPE_CHECKING:
@@ -241,20 +240,11 @@ class _Collector:
 
     def _offer(self, found: "Salvaged", file: _File) -> bool:
         """Whether it was taken, or is known."""
-        offer = Offer(
-            name=found.name,
-            store=MemoryStore({found.name: found.data}, mtime_ns=found.mtime_ns),
-            path=found.name,
-            mtime_ns=found.mtime_ns,
-            notes=found.notes,
-            damage=found.damage,
-        )
-        is_taken = self.intake.offer(offer) is not Fate.LEFT
+        is_taken = self.intake.offer(make_offer(found)) is not Fate.LEFT
         if not is_taken:
             self.problems.say(LEFT, file.path)
         return is_taken
 
     def _describe(self, offers: dict[str, Offer]) -> Callable[[str, list[Receipt]], dict[str, object]]:
         store: dict[str, object] = {"path": self.path, "kind": KIND}
-        said = {name: {"notes": o.notes, "damage": o.damage} for name, o in offers.items()}
-        return describe(self.facts, store=store, said=said)
+        return describe(self.facts, store=store, said=said_of(offers))

@@ -154,6 +154,34 @@ def test_text_alone(root: MakeRoot, pstored: Pstored) -> None:
     assert {c["time"]["wall"] for c in done.json["crashes"]} == {None}
 
 
+def test_directories_of_others_are_imported(root: MakeRoot, pstored: Pstored, tmp_path: Path) -> None:
+    """All of what kdump has left on another machine, whoever's kdump it was; a crash's files are one crash."""
+    made = root()
+    top = tmp_path / "crash"
+    suse = "2026-11-23-04:18"
+    later = [m._replace(time_us=m.time_us + 77) for m in PANIC]
+    files = {
+        f"{DEBIAN}/dump.{DEBIAN}": dump(),
+        f"{DEBIAN}/dmesg.{DEBIAN}": dmesg(PANIC),
+        f"{suse}/vmcore": dump(later, flat=False),
+        f"{suse}/dmesg.txt": dmesg(later),
+    }
+    for name, data in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(data)
+    done = pstored("import", "--json", str(top), root=made)
+    assert done.status == 0, done.stderr
+    assert {i["path"].removeprefix(f"{top}/"): i["kind"] for i in done.json["imports"]} == {
+        f"{DEBIAN}/dump.{DEBIAN}": "vmcore",
+        f"{DEBIAN}/dmesg.{DEBIAN}": "vmcore-dmesg",
+        f"{suse}/vmcore": "vmcore",
+        f"{suse}/dmesg.txt": "vmcore-dmesg",
+    }
+    assert len(made.crashes()) == 2
+    again = pstored("import", "--json", str(top), root=made)
+    assert not any(i["archived"] for i in again.json["imports"])
+
+
 # -- what is there
 
 

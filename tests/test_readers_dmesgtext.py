@@ -72,7 +72,9 @@ def test_what_is_no_log_beside_a_vmcore() -> None:
     assert kind_of(text, "/tmp/kern.log") == "serial"
     assert kind_of(b"hello\n" + text, DEBIAN) != "vmcore-dmesg"
     assert kind_of(text + b"\0", DEBIAN) != "vmcore-dmesg"
-    for name in ("/var/crash/1/vmcore-dmesg-incomplete.txt", "dmesg.20261123", "vmcore-dmesg.txt"):
+    assert kind_of(text, "/home/me/dmesg.txt") == "serial"
+    suse = "/var/crash/2026-11-23-04:18/dmesg.txt"
+    for name in ("/var/crash/1/vmcore-dmesg-incomplete.txt", "dmesg.20261123", "vmcore-dmesg.txt", suse):
         assert kind_of(text, name) == "vmcore-dmesg"
 
 

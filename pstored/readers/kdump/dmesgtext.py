@@ -2,7 +2,7 @@
 r"""The log as text, as kdump puts it beside a vmcore, or in its place.
 
 ``vmcore-dmesg.txt`` by kexec-tools' vmcore-dmesg (Fedora, RHEL), ``dmesg.<stamp>`` by makedumpfile --dump-dmesg
-(Debian, Ubuntu); kexec-tools util_lib/elf_info.c, makedumpfile printk.c::
+(Debian, Ubuntu), ``<stamp>/dmesg.txt`` (SUSE); kexec-tools util_lib/elf_info.c, makedumpfile printk.c::
 
     [    1.234567] text                   a message; without its level
     [    1.234567] [    T1] text          some releases show the caller so
@@ -25,19 +25,20 @@ MAX_TEXT = 8 << 20
 SAMPLE = 16 << 10
 LONGEST_NUMBER = 20
 
-_NAME = re.compile(r"vmcore-dmesg[\w.-]{0,80}\.txt|dmesg\.\d{8,14}")
+_STAMPED = r"\d{4}-?\d{2}-?\d{2}-?\d{2}:?\d{2}(?::?\d{2})?"
+_NAME = re.compile(rf"(?:.*/)?(?:vmcore-dmesg[\w.-]{{0,80}}\.txt|dmesg\.\d{{8,14}}|{_STAMPED}/dmesg\.txt)")
 _START = re.compile(rb"(<[0-9]{1,5}>)?\[ {0,4}[0-9]{1,10}\.[0-9]{6}\] ")
 _CALLER = re.compile(rb"\[ {0,5}[TC][0-9]{1,10}\] ")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f-\xff]")
-_STAMP = re.compile(r"\d{4}-?\d{2}-?\d{2}-?\d{2}:?\d{2}(?::?\d{2})?")
+_STAMP = re.compile(_STAMPED)
 INCOMPLETE = "incomplete"
 """In the name of what is being written, or was not written to its end."""
 
 
 def recognize(source: Source) -> bool:
     """Whether it is such a log, and named as kdump names it."""
-    return _NAME.fullmatch(os.path.basename(source.name)) is not None and is_log(source)
+    return _NAME.fullmatch(source.name) is not None and is_log(source)
 
 
 def is_log(source: Source) -> bool:

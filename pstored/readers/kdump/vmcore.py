@@ -70,6 +70,11 @@ def read(
         except DamagedError as e:
             yield Remark(f"the log of kernel {info.word('OSRELEASE')} cannot be read: {e}", is_damage=True)
             continue
+        if not log.text:
+            yield Remark(f"no message of kernel {info.word('OSRELEASE')} is there", is_damage=True)
+            for lost in log.damage:
+                yield Remark(lost, is_damage=True)
+            continue
         has_log = True
         time_s = info.plain("CRASHTIME", 10)
         time_s = time_s if time_s is not None and 0 < time_s < MAX_TIME_S else None
