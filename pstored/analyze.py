@@ -23,9 +23,9 @@ from pstored.boots.ledger import read_ledger
 from pstored.bundle import is_foreign, is_received, live_boot
 from pstored.config import Config
 from pstored.crash import find_crash, merge, no_crash, texts
-from pstored.dumps import MAX_PART, Dump, assemble
+from pstored.dumps import MAX_PART
 from pstored.errors import ArchiveError
-from pstored.incidents import Incident, are_one_boot, group
+from pstored.incidents import Incident, are_one_boot, group, group_as_one
 from pstored.logs import Log, ends_orderly
 from pstored.oops import Event, EventKey, Severity, event_keys, find_events
 from pstored.outbox import Outbox, enabled_sinks
@@ -283,10 +283,11 @@ class _Analyzer:
         for at, crash in enumerate(self._known(again=again)):
             if crash.harvests == (harvest_id,):
                 continue  # this very harvest's
+            same_id = boot.boot_id is not None and crash.boot_id == boot.boot_id
             if _is_sure(boot) and _is_sure(crash):
-                if crash.boot_id == boot.boot_id:
+                if same_id:
                     return crash
-            elif at < RECENT and self._belong_together(crash, incident):
+            elif (same_id and incident.is_of_firmware()) or (at < RECENT and self._belong_together(crash, incident)):
                 return crash
         return None
 
@@ -474,24 +475,3 @@ def _started_ns(facts: dict[str, Any]) -> int | None:
     if not isinstance(wall_ns, int) or not isinstance(uptime_s, int | float):
         return None
     return wall_ns - int(uptime_s * 1e9)
-
-
-def _by_uptime(dumps: list[Dump]) -> list[Dump]:
-    """Dumps of one boot in the order of its own clock: the wall clock may have been set since the log was read."""
-    if not any(d.is_live for d in dumps) or any(d.log.span is None for d in dumps):
-        return dumps
-
-    def order(dump: Dump) -> tuple[bool, int, bool]:
-        end = 0 if dump.log.span is None else dump.log.span[1]
-        return dump.reason not in (None, "Oops"), end, not dump.is_live  # what a boot survives comes first
-
-    return sorted(dumps, key=order)
-
-
-def group_as_one(records: list[Record]) -> Incident:
-    """Records that are known to be of one boot."""
-    incident = Incident()
-    for dump in _by_uptime(assemble(r for r in records if r.type == "dmesg")):
-        incident.add(dump)
-    incident.zones += [r for r in records if r.type != "dmesg"]
-    return incident

@@ -77,6 +77,17 @@ class Kdump(NamedTuple):
     path: str = "/var/crash"
 
 
+class Elsewhere(NamedTuple):
+    """``[elsewhere]``: the neighbours of the store."""
+
+    bert: bool = True
+    """Take ACPI's boot error record: what firmware tells of the boot before."""
+    efi: bool = True
+    """Take crash variables of EFI when another backend is active; they are not erased."""
+    dev_mem: bool = False
+    """Read the memory of ramoops through /dev/mem, for the dumps that the kernel does not show."""
+
+
 class Journal(NamedTuple):
     """``[journal]``: the systemd journal as a sink."""
 
@@ -111,6 +122,7 @@ class Config(NamedTuple):
     archive: Archive = Archive()
     boots: Boots = Boots()
     kdump: Kdump = Kdump()
+    elsewhere: Elsewhere = Elsewhere()
     journal: Journal = Journal()
     watch: Watch = Watch()
     outgoing: Mapping[str, Any] = NOTHING

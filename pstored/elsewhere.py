@@ -22,7 +22,7 @@ from pstored.intake import LEFT, MAX_RECORD, Fate, Import, Intake, Offer, foreig
 from pstored.readers import load
 from pstored.readers.memory import Held
 from pstored.readers.model import Options, Remark, Salvaged
-from pstored.store import RecordReadError, Store
+from pstored.store import RecordReadError, read_whole
 from pstored.tree import Sayings
 
 RECEIVED = "netconsole"
@@ -74,16 +74,6 @@ def _unreadable(offer: Offer, e: RecordReadError) -> None:
     raise AssertionError(f"{offer.name} is in memory: {e}")
 
 
-def _read(directory: str, name: str, largest: int) -> bytes:
-    """A plain file; raises RecordReadError."""
-    data = bytearray()
-    for piece in Store(directory).read(name):
-        data += piece
-        if len(data) > largest:
-            raise RecordReadError(f"is larger than {largest} bytes")
-    return bytes(data)
-
-
 # -- what netconsole has received
 
 
@@ -122,7 +112,7 @@ def _each(
     """One file after the other, each removed once what it tells is in the archive."""
     for name in names:
         try:
-            data = _read(directory, name, MAX_FILE)
+            data = read_whole(directory, name, MAX_FILE)
         except RecordReadError as e:
             if not e.vanished:
                 problems.say(str(e), name)
@@ -171,7 +161,7 @@ def import_last_kmsg(host: Host, config: Config, *, only_list: bool = False) -> 
     archive = Archive(host.path(config.archive.path))
     for name in LAST_KMSG_NAMES:
         try:
-            data = _read(host.path("/proc"), name, MAX_RECORD)
+            data = read_whole(host.path("/proc"), name, MAX_RECORD)
         except RecordReadError:
             continue  # mostly there is none
         store = {"path": f"/proc/{name}", "kind": LAST_KMSG}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pstored.dumps import Dump, assemble
 from pstored.logs import EARLIEST_S, Log, build_time_s, ends_orderly
 from pstored.parse.end import BootEnd
-from pstored.parse.filename import BESIDE
+from pstored.parse.filename import BERT, BESIDE
 from pstored.parse.record import Record
 
 CLOCK_SLACK_NS = 5_000_000_000
@@ -48,6 +48,10 @@ class Incident:
     def texts(self, kind: str) -> list[bytes]:
         """The texts of the zones of one type."""
         return [r.text for r in self.zones + self.loose if r.type == kind and r.text]
+
+    def is_of_firmware(self) -> bool:
+        """Whether there is nothing but ACPI's boot error record, which has no line that could prove its boot."""
+        return all(record.backend == BERT for record in self.records())
 
     def end(self) -> BootEnd | None:
         """How the boot ended, if it left no record that tells."""
@@ -136,6 +140,31 @@ def are_one_boot(some: list[Record], others: list[Record], *, stamp_prefix: str)
             return True
     verdicts = {_compare(a, b)[0] for a in _items(some, stamp_prefix) for b in _items(others, stamp_prefix)}
     return True in verdicts and False not in verdicts
+
+
+def _by_uptime(dumps: list[Dump]) -> list[Dump]:
+    """Dumps of one boot in the order of its own clock: the wall clock may have been set since the log was read."""
+    if not any(d.is_live for d in dumps) or any(d.log.span is None for d in dumps):
+        return dumps
+
+    def order(dump: Dump) -> tuple[bool, int, bool]:
+        end = 0 if dump.log.span is None else dump.log.span[1]
+        return dump.reason not in (None, "Oops"), end, not dump.is_live  # what a boot survives comes first
+
+    return sorted(dumps, key=order)
+
+
+def group_as_one(records: list[Record]) -> Incident:
+    """Records that are known to be of one boot."""
+    incident = Incident()
+    for dump in _by_uptime(assemble(r for r in records if r.type == "dmesg")):
+        incident.add(dump)
+    zones = [r for r in records if r.type != "dmesg"]
+    firmware = [r for r in zones if r.backend == BERT and len(records) > 1]
+    incident.zones += [r for r in zones if r not in firmware]
+    incident.loose += firmware
+    incident.guesses += [f"{r.name}: firmware tells of the boot before the one that read it" for r in firmware]
+    return incident
 
 
 def _items(records: Iterable[Record], stamp_prefix: str) -> list[_Item]:

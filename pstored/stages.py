@@ -26,10 +26,21 @@ from pstored.imports import import_systemd_pstore
 from pstored.intake import Import
 from pstored.journal.bootjournal import BootJournal
 from pstored.kdump import collect_kdump
+from pstored.neighbours import import_bert, import_efi_variables, import_ramoops_memory
 from pstored.quota import prune
 from pstored.stamp import UNSTAMPED, Stamp, stamp
 
 T = TypeVar("T")
+TAKES: tuple[Callable[[Host, Config], Import | None], ...] = (
+    import_systemd_pstore,
+    collect_kdump,
+    import_received,
+    import_last_kmsg,
+    import_efi_variables,
+    import_ramoops_memory,
+    import_bert,  # the last: what it tells of may be a crash that another has brought
+)
+"""What is looked for beside the store, in this order."""
 
 
 class Collected(NamedTuple):
@@ -117,7 +128,7 @@ def collect(host: Host, config: Config, archive: Archive, *, kernel_log: bool) -
     except StoreError as e:
         trouble = e
     imports: list[Import | None] = []
-    for take in (import_systemd_pstore, collect_kdump, import_received, import_last_kmsg):
+    for take in TAKES:
         try:
             imports.append(with_room(archive, config, partial(take, host, config)))
         except PstoredError as e:

@@ -154,6 +154,20 @@ class Store:
         os.unlink(os.path.join(self.path, name))
 
 
+def read_whole(directory: str, name: str, largest: int) -> bytes:
+    """A plain file of somebody else's, through no link.
+
+    Raises:
+        RecordReadError: it is not there, no plain file, cannot be read, or is larger than *largest* bytes.
+    """
+    data = bytearray()
+    for piece in Store(directory).read(name):
+        data += piece
+        if len(data) > largest:
+            raise RecordReadError(f"is larger than {largest} bytes")
+    return bytes(data)
+
+
 class MemoryStore(Store):
     """Records that we hold ourselves, to be archived like any other."""
 

@@ -134,7 +134,7 @@ FLOORS: list[set[str]] = [
     {"report", "boots.history"},
     {"imports"},
     {"harvest", "salvage", "kernellog", "analyze", "deliver", "dispatch", "boots.settle", "daemon.watch"},
-    {"kdump", "elsewhere", "daemon.netconsole"},
+    {"kdump", "neighbours", "elsewhere", "daemon.netconsole"},
     {"stages"},
     {"cli.context"},
     {"cli.output", "cli.outgoing"},

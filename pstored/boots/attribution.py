@@ -23,7 +23,7 @@ from pstored.boots.ledger import Boot
 from pstored.dumps import Dump
 from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, Log, build_time_s
-from pstored.parse.filename import BESIDE
+from pstored.parse.filename import BERT, BESIDE
 from pstored.parse.record import Record
 
 START_SLACK_S = 5.0
@@ -319,6 +319,8 @@ def _lacks_stamp(boot: Boot, log: Log) -> bool:
 
 
 def _is_of_previous_boot(zone: Record) -> bool:
+    if zone.backend == BERT:
+        return True
     return zone.type in LIVE_ZONES_OF_PREVIOUS_BOOT and zone.backend not in BESIDE
 
 
