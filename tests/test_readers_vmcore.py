@@ -110,6 +110,15 @@ def test_page_tables_lead_where_no_segment_does() -> None:
         assert found.data == text_of(memory.left), name
 
 
+def test_a_header_may_name_the_wrong_machine() -> None:
+    """QEMU writes "x86_64" into its compressed dumps of all machines."""
+    for name in ("aarch64", "riscv64"):
+        memory = kmemory.crashed(MACHINES[name], WRITTEN, allocated=True)
+        data = vmcore.kdump(memory).replace(name.encode().ljust(65, b"\0"), b"x86_64".ljust(65, b"\0"))
+        ((found,), _) = read("vmcore", data)
+        assert found.data == text_of(memory.left), name
+
+
 def test_the_record_is_one_like_any_other() -> None:
     """A dump without header that is complete: there is no header in a kernel's memory."""
     memory = kmemory.crashed(MACHINES["x86_64"], WRITTEN)

@@ -140,15 +140,16 @@ def _told(image: Image, info: VmcoreInfo) -> _Map:
         value = info.number(name)
         return None if value is None else value & ADDRESS
 
-    if image.machine == "x86_64":
-        phys_base = number("phys_base")
-        return _whole([(START_KERNEL_MAP, image.phys_base if phys_base is None else phys_base)])
-    if image.machine == "riscv64":
+    # by what it says, for the file may be wrong: QEMU's compressed dumps are all of "x86_64"
+    if number("kimage_voffset") is not None:
+        return _told_arm64(info, number)
+    if number("va_kernel_pa_offset") is not None:
         link, offset = number("KERNEL_LINK_ADDR"), number("va_kernel_pa_offset")
         image_place = None if link is None or offset is None else link - offset
         return _whole([(link, image_place), (number("PAGE_OFFSET"), number("phys_ram_base"))])
-    if image.machine == "aarch64":
-        return _told_arm64(info, number)
+    if image.machine == "x86_64":
+        phys_base = number("phys_base")
+        return _whole([(START_KERNEL_MAP, image.phys_base if phys_base is None else phys_base)])
     return []
 
 
