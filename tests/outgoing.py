@@ -64,7 +64,6 @@ class ScriptedSink(OutgoingSink):
         self.script = script
         self.got: list[Parcel] = []
         self.asked: list[str] = []
-        self.closed = 0
 
     def deliver(self, parcel: Parcel) -> dict[str, Any]:
         """Take it, or not."""
@@ -74,10 +73,6 @@ class ScriptedSink(OutgoingSink):
             raise error
         self.got.append(parcel)
         return {"number": len(self.got)}
-
-    def close(self) -> None:
-        """Count it."""
-        self.closed += 1
 
     def names(self) -> list[str]:
         """The crashes it has, in the order of their arrival."""
