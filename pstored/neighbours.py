@@ -11,7 +11,7 @@ removed is not told once more.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 from pstored.archive import SCHEMA, Archive, Harvest, dump_json, load_json
 from pstored.boots.resetreason import BERT
@@ -35,8 +35,13 @@ MAX_VARIABLES = 1024
 EFI_BACKENDS = ("efi", "efi_pstore")
 
 
-def import_bert(host: Host, config: Config) -> Import | None:
+def import_bert(host: Host, config: Config, *, only_list: bool = False) -> Import | None:
     """Take the boot error record into the archive; None if there is none, or it is known.
+
+    Args:
+        host: whose it is.
+        config: whether to, and where the archive is.
+        only_list: write nothing.
 
     Raises:
         ArchiveError: the archive cannot be written, or does not read back.
@@ -48,11 +53,16 @@ def import_bert(host: Host, config: Config) -> Import | None:
     except RecordReadError:
         return None  # no ACPI, or no such table: nothing that somebody should know
     found = (f for f in load("bert").read(Held(data, BERT), Options()) if isinstance(f, Salvaged))
-    return _Neighbour(host, config, BERT, "bert").take(found)
+    return _Neighbour(host, config, BERT, "bert", only_list=only_list).take(found)
 
 
-def import_efi_variables(host: Host, config: Config) -> Import | None:
+def import_efi_variables(host: Host, config: Config, *, only_list: bool = False) -> Import | None:
     """Take crash variables that pstorefs does not show, since another backend is active; None if there is nothing new.
+
+    Args:
+        host: whose they are.
+        config: whether to, and where the archive is.
+        only_list: write nothing.
 
     Raises:
         ArchiveError: the archive cannot be written, or does not read back.
@@ -65,7 +75,7 @@ def import_efi_variables(host: Host, config: Config) -> Import | None:
         names = sorted(name for name in os.listdir(directory) if name.startswith("dump-type"))[:MAX_VARIABLES]
     except OSError:
         return None
-    neighbour = _Neighbour(host, config, EFIVARS, "efi")
+    neighbour = _Neighbour(host, config, EFIVARS, "efi", only_list=only_list)
     return neighbour.take(_variables(directory, names, neighbour), seen=names)
 
 
@@ -85,10 +95,15 @@ def _variables(directory: str, names: list[str], neighbour: "_Neighbour") -> Ite
             yield from (f for f in reader.read(source, Options()) if isinstance(f, Salvaged))
 
 
-def import_ramoops_memory(host: Host, config: Config) -> Import | None:
+def import_ramoops_memory(host: Host, config: Config, *, only_list: bool = False) -> Import | None:
     """Take the dumps in the memory of ramoops, if the configuration says so; None if there is nothing new.
 
     Its console and the like are of the running boot, and live.
+
+    Args:
+        host: whose it is.
+        config: whether to, and where the archive is.
+        only_list: write nothing.
 
     Raises:
         ArchiveError: the archive cannot be written, or does not read back.
@@ -100,7 +115,8 @@ def import_ramoops_memory(host: Host, config: Config) -> Import | None:
         address, size = (int(parameters[f"ramoops.mem_{word}"], 0) for word in ("address", "size"))
     except (KeyError, ValueError):
         return None
-    return _Neighbour(host, config, DEV_MEM, "ramoops").take(_region(host, address, size, parameters))
+    neighbour = _Neighbour(host, config, DEV_MEM, "ramoops", only_list=only_list)
+    return neighbour.take(_region(host, address, size, parameters))
 
 
 def _region(host: Host, address: int, size: int, parameters: dict[str, str]) -> Iterator[Salvaged | Remark]:
@@ -120,7 +136,8 @@ def _region(host: Host, address: int, size: int, parameters: dict[str, str]) -> 
 class _Neighbour:
     """One place, and what was seen there."""
 
-    def __init__(self, host: Host, config: Config, path: str, kind: str) -> None:
+    def __init__(self, host: Host, config: Config, path: str, kind: str, *, only_list: bool) -> None:
+        self.only_list = only_list
         self.archive = Archive(host.path(config.archive.path))
         self.facts = host.facts()
         self.path = path
@@ -149,7 +166,7 @@ class _Neighbour:
         now = frozenset(identities if seen is None else seen)
         if not new and now == self.remembered and not self.problems.sentences():
             return None
-        with self.archive.lock():
+        with nullcontext() if self.only_list else self.archive.lock():
             return self._archive(new, now)
 
     def _archive(self, new: list[Offer], now: frozenset[str]) -> Import:
@@ -158,11 +175,7 @@ class _Neighbour:
         for offer in left:
             self.problems.say(LEFT, offer.name)
         known = len(intake.known)
-        bundles: list[Harvest] = intake.write(self.facts, self._describe, _unreadable)
-        self.archive.flush_names(harvests=not bundles)
-        if not left:
-            document = {"schema": SCHEMA, "seen": self._memory | {self.kind: sorted(now)}}
-            self.archive.write(self.archive.path, {MEMORY: dump_json(document)})
+        bundles = [] if self.only_list else self._write(intake, None if left else now)
         return Import(
             path=self.path,
             kind=self.kind,
@@ -173,6 +186,15 @@ class _Neighbour:
             problems=self.problems.sentences(),
             listed=tuple(intake.listed),
         )
+
+    def _write(self, intake: Intake, now: frozenset[str] | None) -> list[Harvest]:
+        """Archive what was taken, and then, if it is all there is, remember it."""
+        bundles = intake.write(self.facts, self._describe, _unreadable)
+        self.archive.flush_names(harvests=not bundles)
+        if now is not None:
+            document = {"schema": SCHEMA, "seen": self._memory | {self.kind: sorted(now)}}
+            self.archive.write(self.archive.path, {MEMORY: dump_json(document)})
+        return bundles
 
     def _describe(self, offers: dict[str, Offer]) -> Callable[..., dict[str, object]]:
         store = {"path": self.path, "kind": self.kind}

@@ -5,6 +5,7 @@ A packed file is unpacked into a temporary file without a name, since readers re
 a dump of memory is full of, take no space there.
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -13,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from pstored.errors import StoreError
 from pstored.readers.model import Remark
@@ -42,6 +43,7 @@ class Opened:
         self, file: BinaryIO, name: str, size: int, *, remarks: Sequence[Remark] = (), packed: "Opened | None" = None
     ) -> None:
         self._file = file
+        self._has_holes = _has_holes(file)
         self._packed = packed
         self.name = name
         self.size = size
@@ -55,6 +57,8 @@ class Opened:
         pieces: list[bytes] = []
         at = max(0, at)
         left = max(0, min(count, self.size - at))
+        if self._has_holes and left >= CHUNK and self._is_hole(at, left):
+            return bytes(left)
         try:
             self._file.seek(at)
             while left > 0 and (piece := self._file.read(left)):
@@ -64,6 +68,13 @@ class Opened:
             why = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
             self.problem = f"cannot be read at byte {at + sum(map(len, pieces))}: {why}"
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _is_hole(self, at: int, count: int) -> bool:
+        """Whether there are only zeros that lie on no disk: reading them would fill memory with them first."""
+        try:
+            return os.lseek(self._file.fileno(), at, os.SEEK_DATA) >= at + count
+        except OSError as e:
+            return e.errno == errno.ENXIO  # no data from there on
 
     def facts(self) -> dict[str, object]:
         """What harvest.json says of the file as it lies there: path, size, and digest, where that is affordable."""
@@ -96,6 +107,15 @@ class Opened:
         self._file.close()
         if self._packed is not None:
             self._packed.close()
+
+
+def _has_holes(file: BinaryIO) -> bool:
+    """Whether a plain file takes less space than it has bytes."""
+    try:
+        state = os.fstat(file.fileno())
+    except OSError:
+        return False  # it is in memory
+    return stat.S_ISREG(state.st_mode) and state.st_blocks * 512 < state.st_size
 
 
 def open_source(path: str, end: int | None = None, *, unpacked: bool = True) -> Opened:
@@ -242,7 +262,7 @@ def _spool(
     pieces: Iterator[bytes], name: str, remarks: list[Remark], largest: int, packed: Opened | None = None
 ) -> Opened:
     """Bytes that come one after the other, as a source; no more than *largest* of them."""
-    file: BinaryIO = io.BytesIO()
+    file: Any = io.BytesIO()
     size = 0
     try:
         for piece in pieces:
@@ -259,9 +279,12 @@ def _spool(
                 remarks.append(Remark(f"only its first {size} bytes are looked at", is_damage=True))
                 break
         file.truncate(size)
+        file.flush()
     except OSError as e:
         text = f"only its first {size} bytes could be unpacked, into {_directory()!r}: {os.strerror(e.errno or 0)}"
         remarks.append(Remark(text, is_damage=True))
+    if not isinstance(file, io.BytesIO):
+        file = file.detach()  # without a buffer, which would not know of what is done behind its back
     return Opened(file, name, size, remarks=remarks, packed=packed)
 
 

@@ -129,6 +129,20 @@ def test_variables_that_pstorefs_shows_are_left_to_it(backend: str, root: MakeRo
     assert elsewhere(made, pstored) == []
 
 
+# -- by hand
+
+
+def test_import_without_a_path_takes_them_too(root: MakeRoot, pstored: Pstored) -> None:
+    """And --list says so without writing anything."""
+    made = root()
+    write(made, BERT, BROKEN)
+    listed = pstored("import", "--list", root=made)
+    assert f"/{BERT} (bert): 1 record\n  cper-bert-0 " in listed.stdout
+    assert not made.archive.exists()
+    assert "1 new record imported" in pstored("import", root=made).stdout
+    assert len(crashes(made)) == 1
+
+
 # -- the memory of ramoops
 
 

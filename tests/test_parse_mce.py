@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored.errors import DamagedError
-from pstored.parse.mce import Mce, Severity, parse_mce
+from pstored.parse.mce import Mce, Severity, mce_of_bank, parse_mce
 
 CAPTURE = Path(__file__).parent.parent / "fake_pstore" / "captures" / "lab-erst-mce" / "pstore.tar.xz"
 INTEL, CYRIX, AMD, HYGON, ZHAOXIN = 0, 1, 2, 9, 10
@@ -385,3 +385,57 @@ def test_any_registers_can_be_explained(words: list[int]) -> None:
     check = parse_mce(struct.pack("<16Q", *words))
     assert check.status == words[0]
     assert isinstance(check.render(), bytes)
+
+
+# --- what mcelog and rasdaemon give besides
+
+
+@pytest.mark.parametrize(
+    ("ipid", "unit"),
+    [
+        (0x0000_00B0_0000_0000, "load-store unit"),
+        (0x0007_00B0_0000_0350, "L3 cache"),
+        (0x0000_0096_0005_0F00, "memory controller"),
+        (0x0001_002E_0000_0001, "power, interrupts and others of the data fabric"),
+        (0x0099_0FFF_0000_0000, None),
+        (0, None),
+    ],
+)
+def test_the_unit_is_named_by_its_identifier(ipid: int, unit: str | None) -> None:
+    """Hardware id and type of AMD's Scalable MCA; and the extended code, which depends on it."""
+    check = mce(status=VAL | UC | 0x2B << 16, cpuvendor=AMD, cpuid=0x800F11, ipid=ipid, bank=5)
+    assert check.unit == unit
+    assert check.extended_code == 0x2B
+    assert (f", {unit}\n".encode() in check.render()) == (unit is not None)
+    assert b"\nextended    0x2b  as the unit defines it\n" in check.render()
+
+
+@pytest.mark.parametrize(
+    ("status", "mcgcap", "words"),
+    [
+        (VAL | 1 << 53, 1 << 11, "green: below the threshold"),
+        (VAL | 2 << 53, 1 << 11, "yellow: above the threshold"),
+        (VAL | 2 << 53, 0, None),
+        (VAL, 1 << 11, None),
+    ],
+)
+def test_how_the_hardware_rates_corrected_errors(status: int, mcgcap: int, words: str | None) -> None:
+    """Intel, where the CPU says that it does."""
+    check = mce(status=status, mcgcap=mcgcap)
+    assert check.tracking == words
+    assert (b"\ntracking    " in check.render()) == (words is not None)
+
+
+def test_severity_and_reason_have_a_line() -> None:
+    """Uncorrected or not, and why nothing could go on."""
+    assert b"\nerror       fatal: processor context corrupt\n" in mce(status=VAL | UC | PCC).render()
+    assert b"\nerror       corrected\n" in mce(status=VAL).render()
+
+
+def test_registers_of_a_bank_alone_are_a_machine_check() -> None:
+    """As firmware gives them in its records."""
+    check = mce_of_bank(bank=5, status=VAL | UC | PCC | ADDRV | 0x0400, address=0xDEAD, misc=0, ipid=0x96 << 32, synd=0)
+    assert check.summary == (
+        "fatal machine check on CPU 0, bank 5: internal unclassified error, processor context corrupt, address 0xdead"
+    )
+    assert check.unit == "memory controller"

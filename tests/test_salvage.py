@@ -331,12 +331,14 @@ def test_a_directory_without_anything(root: MakeRoot, pstored: Pstored, tmp_path
 
 
 def test_memory_is_bounded(root: MakeRoot, pstored: Pstored, tmp_path: Path) -> None:
-    """4 GiB of holes behind a store, and 4 GiB of holes with nothing in them."""
+    """4 GiB of memory with a region of ramoops in it, 4 GiB of holes behind a store, 4 GiB with nothing in them."""
     made = root()
     top = tmp_path / "large"
     top.mkdir()
-    for name, data in (("store", store(TEXT)), ("nothing", b"")):
+    region = capture.load("x86_64-6.1-ramoops-ecc").raw("region.bin")
+    for name, at, data in (("ram", 3 << 30, region), ("store", 0, store(TEXT)), ("nothing", 0, b"")):
         with open(top / name, "wb") as f:
+            f.seek(at)
             f.write(data)
             f.truncate(4 << 30)
 
@@ -345,7 +347,8 @@ def test_memory_is_bounded(root: MakeRoot, pstored: Pstored, tmp_path: Path) -> 
 
     done = pstored("import", str(top), root=made, before=limit)
     assert "Traceback" not in done.stderr
-    assert len(made.crashes()) == 1
+    assert {c["title"] for c in crashes(made)} == {"Kernel panic: x", "Kernel panic: sysrq triggered crash"}
+    assert f"a region of ramoops begins at byte {3 << 30:#x}" in done.stdout
 
 
 def test_the_kdump_kernel_imports_nothing(root: MakeRoot, pstored: Pstored, tmp_path: Path) -> None:

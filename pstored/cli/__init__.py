@@ -62,7 +62,7 @@ def _add_import(command: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="PATH",
         help="a file, raw or packed by gzip, xz or bzip2, a device, a directory, or - for standard input "
-        "(default: what systemd-pstore took, in /var/lib/systemd/pstore)",
+        "(default: what this machine has beside the store)",
     )
     command.add_argument("--list", action="store_true", help="say what each would give, and write nothing")
     command.add_argument("--as", dest="kind", choices=KINDS, metavar="KIND", help="it is of this kind (below)")

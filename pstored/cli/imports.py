@@ -50,12 +50,20 @@ def import_(options: Namespace) -> int:
 def _import(context: Context, options: Namespace, path: str | None) -> list[Import]:
     from pstored.elsewhere import import_last_kmsg, import_received
     from pstored.imports import import_systemd_pstore
+    from pstored.neighbours import import_bert, import_efi_variables, import_ramoops_memory
     from pstored.salvage import Wanted, import_path
     from pstored.stages import with_room
 
     host, config = context.host, context.config
     if path is None:
-        takers = (import_systemd_pstore, import_received, import_last_kmsg)
+        takers = (
+            import_systemd_pstore,
+            import_received,
+            import_last_kmsg,
+            import_efi_variables,
+            import_ramoops_memory,
+            import_bert,
+        )
         done = [with_room(context.archive, config, partial(t, host, config, only_list=options.list)) for t in takers]
         return [one for one in done if one is not None]
     wanted = Wanted(
