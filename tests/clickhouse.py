@@ -22,9 +22,9 @@ FLEET = REPOSITORY / "units/fleet"
 
 
 @functools.cache
-def engine() -> tuple[Session, threading.Lock]:
+def engine() -> tuple[Any, threading.Lock]:
     """The one engine that a process can have; it takes one query at a time."""
-    return Session(), threading.Lock()
+    return Session(), threading.Lock()  # type: ignore[no-untyped-call]
 
 
 class ClickHouse:

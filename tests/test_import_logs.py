@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Logs from beside pstore become the crashes that they tell of, the same as pstore's where it is the same crash."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_two_boots_in_one_log_are_two_crashes(root: MakeRoot, pstored: Pstored, 
         assert crash["time"]["doubtful"]
         assert crash["time"]["why"] == "by the clock of the program that logged the console"
         panic = next(m for m in truth.messages if "Kernel panic" in m.text)
-        at = serial.datetime.fromtimestamp(truth.began + panic.time_us // 10**6, serial.UTC)
+        at = datetime.fromtimestamp(truth.began + panic.time_us // 10**6, UTC)
         assert crash["time"]["wall"][:16] == at.strftime("%Y-%m-%dT%H:%M")
         assert any("does not say its zone" in note for note in crash["notes"])
     log.write_bytes(serial.log([one, two, three], logger="minicom"))

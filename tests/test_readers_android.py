@@ -33,10 +33,12 @@ def report(text: bytes, where: bytes = b"/sys/fs/pstore/console-ramoops-0: 2026-
     return HEAD + OTHER + b"------ LAST KMSG (%s) ------\n" % where + text + END
 
 
-def zipped(text: bytes, name: str = "bugreport-board-2026-11-23-04-18-57.txt", **options: int) -> bytes:
+def zipped(
+    text: bytes, name: str = "bugreport-board-2026-11-23-04-18-57.txt", compression: int = zipfile.ZIP_DEFLATED
+) -> bytes:
     """As bugreportz gives it."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", **{"compression": zipfile.ZIP_DEFLATED} | options) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
         archive.writestr("main_entry.txt", name)
         archive.writestr(name, text)
         archive.writestr("FS/data/bugreport-old.log", b"no text of its own")

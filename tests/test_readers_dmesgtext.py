@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from fake_pstore.kdumptext import dmesg
 from fake_pstore.klog import Message
 from pstored.logs import Log
+from pstored.readers import load
 from pstored.readers.kdump.dmesgtext import MAX_TEXT
 from pstored.readers.memory import Held
 from pstored.readers.model import Options, Source
-from tests.readers import kind_of, load, read
+from tests.readers import kind_of, read
 
 DEBIAN = "/var/crash/202611230418/dmesg.202611230418"
 FEDORA = "/var/crash/127.0.0.1-2026-11-23-04:18:57/vmcore-dmesg.txt"

@@ -718,7 +718,7 @@ def test_memory_without_an_end() -> None:
     """An ELF core that claims 1 PiB: it is looked through for VMCOREINFO, and not for ever."""
 
     class Zeros(Held):
-        size = 1 << 50  # type: ignore[assignment]
+        size = 1 << 50
 
         def read(self, at: int, count: int) -> bytes:
             return super().read(at, count).ljust(count, b"\0")

@@ -158,9 +158,9 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     with open(holes, "wb") as f:
         f.truncate(4 << 30)
     bomb = tmp_path / "bomb.gz"
-    with gzip.open(bomb, "wb", compresslevel=1) as f:
+    with gzip.open(bomb, "wb", compresslevel=1) as packed:
         for _ in range(64):
-            f.write(bytes(8 << 20))
+            packed.write(bytes(8 << 20))
     greedy = tmp_path / "greedy.xz"
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 20}]
     data = bytearray(lzma.compress(TEXT, filters=filters, check=lzma.CHECK_NONE))

@@ -59,8 +59,8 @@ def main(arguments: list[str]) -> int:
     start = time.monotonic()
     database.run_file("clickhouse/load.sql", **{name: str(directory / f"{name}.jsonl") for name in ("logs", "metrics")})
     print(f"loaded in {time.monotonic() - start:.0f} s")
-    for table, (rows, size) in sizes(database).items():
-        print(f"{table:24} {rows:10} rows {size / 1e6:8.1f} MB {size / max(rows, 1):7.1f} B each")
+    for table, (number, size) in sizes(database).items():
+        print(f"{table:24} {number:10} rows {size / 1e6:8.1f} MB {size / max(number, 1):7.1f} B each")
     (device,) = database.run("SELECT device FROM pstored_crashes GROUP BY device ORDER BY count() DESC LIMIT 1")
     answers = {"days": days, "build": f"2026.{BUILDS}", "before": f"2026.{BUILDS - 1}", "device": device["device"]}
     missed = False

@@ -211,8 +211,9 @@ def differences(wanted: End, end: End) -> list[str]:
 
 def _shorter(mine: object, theirs: object) -> str:
     """What is only in *mine*, if they are lists."""
-    both = isinstance(mine, list) and isinstance(theirs, list)
-    return repr([x for x in mine if x not in theirs] if both else mine)[:500]  # type: ignore[union-attr]
+    if isinstance(mine, list) and isinstance(theirs, list):
+        mine = [x for x in mine if x not in theirs]
+    return repr(mine)[:500]
 
 
 @pytest.mark.parametrize("name", WORKS)

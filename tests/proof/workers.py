@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tests.conftest import REPOSITORY, can_mount, forked, mount, require, unshare_mounts
 
@@ -46,7 +46,7 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T], *, scratch: Path) ->
             _work(work, items[at::number], scratch, write_fd)
         os.close(write_fd)
         children.append((child, read_fd))
-    results: list[list[R]] = []
+    results: list[Any] = []  # lists of R, or why there is none
     failed = []
     for child, read_fd in children:
         with open(read_fd, "rb") as f:

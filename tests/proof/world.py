@@ -28,7 +28,7 @@ enabled = true
 restore = %s
 namespace = "t"
 """
-_SHORT = {"filler": 500, "kmsg_bytes": 2500, "cmdline": "oops=panic"}
+_SHORT: dict[str, Any] = {"filler": 500, "kmsg_bytes": 2500, "cmdline": "oops=panic"}
 STORIES = (
     ("efi_pstore", Scenario(what="two boots crashed", boots=(("oops", "panic"), ("panic",)), **_SHORT)),
     (
@@ -229,5 +229,5 @@ def _restored(root: Root) -> int:
     directory = root.path / "var/log/journal" / MACHINE_ID
     if not directory.is_dir():
         return 0
-    command = ["journalctl", "-q", "--no-pager", "-o", "cat", "-D", directory, "PSTORE_RESTORED=1"]
+    command = ["journalctl", "-q", "--no-pager", "-o", "cat", "-D", str(directory), "PSTORE_RESTORED=1"]
     return len(subprocess.run(command, capture_output=True, check=True).stdout.splitlines())
