@@ -16,18 +16,18 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pstored import __version__, durable
-from pstored.archive import SCHEMA, Archive, dump_json, join_id, seal
+from pstored.archive import SCHEMA, Archive, join_id
 from pstored.archive import Harvest as Bundle
 from pstored.boots.attribution import Attribution, Confidence, KernelLines, Method, Question, attribute
-from pstored.boots.ledger import read_ledger
+from pstored.boots.ledger import known_boots
 from pstored.bundle import is_foreign, is_received, live_boot
 from pstored.config import Config
-from pstored.crash import find_crash, merge, no_crash, texts
-from pstored.dumps import MAX_PART
-from pstored.errors import ArchiveError
+from pstored.crash import find_crash, holds_more, no_crash, texts
+from pstored.documents import dump_json, seal
+from pstored.errors import ArchiveError, DiskError
 from pstored.incidents import Incident, are_one_boot, group, group_as_one
-from pstored.logs import Log, ends_orderly
-from pstored.oops import Event, EventKey, Severity, event_keys, find_events
+from pstored.logs import ends_orderly
+from pstored.oops import Event
 from pstored.outbox import Outbox, enabled_sinks
 from pstored.parse.record import Record, decode_record
 from pstored.report import FileReport, Report, build
@@ -50,11 +50,13 @@ class Found(NamedTuple):
     """What was in the store and is no crash."""
     failures: tuple[str, ...]
     """Harvests that could not be analyzed, and why; their records are archived all the same."""
+    trouble: DiskError | None = None
+    """Why the next run may do more, if it may."""
 
     def and_then(self, later: "Found") -> "Found":
         """What two runs found, one after the other."""
         crashes = tuple(dict.fromkeys(self.crashes + later.crashes))
-        return Found(crashes, self.notes + later.notes, self.failures + later.failures)
+        return Found(crashes, self.notes + later.notes, self.failures + later.failures, self.trouble or later.trouble)
 
 
 # -- harvests into crashes
@@ -86,7 +88,8 @@ def analyze(
     analyzer.refresh(set(touched) - set(todo))
     if again:
         analyzer.remove_stale()
-    return Found(tuple(dict.fromkeys(analyzer.changed)), tuple(analyzer.notes), tuple(analyzer.failures))
+    changed = tuple(dict.fromkeys(analyzer.changed))
+    return Found(changed, tuple(analyzer.notes), tuple(analyzer.failures), analyzer.trouble)
 
 
 class _Crash(NamedTuple):
@@ -111,11 +114,12 @@ class _Analyzer:
         self.archive = archive
         self.config = config
         self.journal = journal
-        self.ledger = read_ledger(archive)
+        self.ledger = known_boots(archive)
         self.outbox = Outbox(archive)
         self.changed: list[str] = []
         self.notes: list[str] = []
         self.failures: list[str] = []
+        self.trouble: DiskError | None = None
         self.made: dict[str, _Crash] = {}  # in this run
         self._whole: set[str] = set()  # harvests whose records could be read
         self._bundles: dict[str, Bundle] = {}
@@ -123,20 +127,38 @@ class _Analyzer:
         self._earlier: list[_Crash] | None = None
 
     def take(self, harvest_id: str, *, again: bool) -> None:
-        """Analyze one harvest; whatever goes wrong is noted, and stops nothing else."""
+        """Analyze one harvest; whatever goes wrong is noted, and stops nothing else.
+
+        Where the disk fails, or there is no memory, the harvest does not count as analyzed: the next run tries again.
+        """
+        try:
+            failed = self._take(harvest_id, again=again)
+        except DiskError as e:
+            self.trouble = self.trouble or e
+            failed = f"{e}; the next run tries again"
+        except MemoryError:
+            self.trouble = self.trouble or DiskError("there is not enough memory for the analysis")
+            failed = "there is not enough memory; the next run tries again"
+        if failed is not None:
+            self._whole.discard(harvest_id)  # a crash that is not found in it may be there all the same
+            self.failures.append(f"harvest {harvest_id} cannot be analyzed, its records are archived: {failed}")
+
+    def _take(self, harvest_id: str, *, again: bool) -> str | None:
+        """None, or why it cannot be analyzed, and never can be."""
         failed = None
         crashes: list[str] = []
         notes: list[str] = []
         consoles: list[dict[str, Any]] = []
         try:
-            crashes, notes, consoles = self._analyze(harvest_id, again=again)
+            with durable.archive_errors("analyze", self.archive.harvest_directory(harvest_id)):
+                crashes, notes, consoles = self._analyze(harvest_id, again=again)
+        except (DiskError, MemoryError):
+            raise
         except ArchiveError as e:
             failed = str(e)
         except Exception as e:
             logger.debug("harvest %s", harvest_id, exc_info=True)
             failed = f"{type(e).__name__}: {e} (a bug in pstored: please report it)"
-        if failed is not None:
-            self.failures.append(f"harvest {harvest_id} cannot be analyzed, its records are archived: {failed}")
         self.notes += notes
         if crashes:  # theirs are new names: durable before the harvest counts as analyzed
             with durable.archive_errors("flush", self.archive.crashes):
@@ -150,6 +172,7 @@ class _Analyzer:
             "consoles": consoles,
         }
         self.archive.write(self.archive.harvest_directory(harvest_id), {"analyzed.json": dump_json(document)})
+        return failed
 
     def _analyze(self, harvest_id: str, *, again: bool) -> tuple[list[str], list[str], list[dict[str, Any]]]:
         """Crashes, notes, and the consoles that show none, with their boot and whether it ended in order."""
@@ -308,19 +331,25 @@ class _Analyzer:
             raise ArchiveError(f"crash.json of {crash.id} is damaged: {e!r}") from e
         return [r for h in crash.harvests for r in self._records(h) if (h, r.name) in theirs]
 
+    def _as_one(self, records: list[Record]) -> Incident:
+        """Records that are of one boot: with the proofs and the guesses, if they tell it by themselves."""
+        told = group(records, stamp_prefix=self.config.boots.stamp_prefix)
+        is_told = len(told) == 1 and not any(d.is_live for d in told[0].dumps)
+        return told[0] if is_told else group_as_one(records)
+
     def _grow(self, older: _Crash, incident: Incident, harvest_id: str) -> str | None:
         """Make a crash anew with the records of another harvest; None if they are in it already."""
         if harvest_id in older.harvests:
             return None
         records = self._records_of(older)
-        before = group_as_one(records)
+        before = self._as_one(records)
         # the same record, archived anew because its first bundle is damaged, counts once
         newest = {(r.name, r.time_ns): r for r in records + incident.records()}
-        whole = group_as_one(list(newest.values()))
+        whole = self._as_one(list(newest.values()))
         event = find_crash(whole)
         if event is None:  # it had one with fewer records
             raise ArchiveError(f"crash {older.id} is no crash any more with the records of harvest {harvest_id}")
-        grown = _holds_more(whole, before)
+        grown = holds_more(whole, before)
         revision = older.revision + 1 if grown else older.revision
         self.remember([older.id])
         boot = self._attribute(whole, harvest_id)
@@ -388,7 +417,7 @@ class _Analyzer:
                     self.failures.append(f"crash {crash.id} cannot be brought up to date: {e}")
 
     def _rewrite(self, crash: _Crash) -> None:
-        whole = group_as_one(self._records_of(crash))
+        whole = self._as_one(self._records_of(crash))
         event = find_crash(whole)
         if event is not None:
             self.remember([crash.id])
@@ -403,37 +432,6 @@ class _Analyzer:
                 with durable.archive_errors("remove from", self.archive.crashes):
                     durable.remove_tree(self.archive.crash_directory(crash_id))
                 self.outbox.forget(crash_id)
-
-
-def _holds_more(whole: Incident, before: Incident) -> bool:
-    """Whether there is another event, or what was missing or broken of a dump: worth telling once more.
-
-    A dump of what another source has told already (an oops, read from the running kernel's log) is not.
-    """
-    mended = all(d.is_complete for d in whole.dumps) and not all(d.is_complete for d in before.dumps)
-    had = {(d.backend, d.reason, d.count): len(set(d.parts)) for d in before.dumps}
-    fuller = any(len(set(d.parts)) > had.get((d.backend, d.reason, d.count), MAX_PART) for d in whole.dumps)
-    return mended or fuller or _panicked(whole) > _panicked(before) or _tells_more(whole, before)
-
-
-def _panicked(incident: Incident) -> bool:
-    event = find_crash(incident)
-    return event is not None and event.severity is Severity.PANIC
-
-
-def _tells_more(whole: Incident, before: Incident) -> bool:
-    """By the texts; of dumps whose text tells nothing, by the number of dumps."""
-    told_now, told_then = (_events(incident) for incident in (whole, before))
-    if told_now - told_then:
-        return True
-    silent = any(d.log.event is None for d in whole.dumps)
-    dumps_now, dumps_then = (sum(d.reason is not None for d in i.dumps) for i in (whole, before))
-    return silent and dumps_now > max(dumps_then, len(told_then))
-
-
-def _events(incident: Incident) -> set[EventKey]:
-    lines = Log(merge(incident.dumps)).lines
-    return set(event_keys(lines, find_events(lines)))
 
 
 def _sentences(value: object) -> list[str]:

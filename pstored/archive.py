@@ -30,7 +30,6 @@ One process writes at a time: whoever holds the flock on the archive directory. 
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import re
 import time
@@ -38,7 +37,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pstored import durable
-from pstored.errors import ArchiveError, NotFoundError
+from pstored.documents import load_json, recall
+from pstored.errors import ArchiveError, DiskError, NotFoundError
 from pstored.index import Index
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ SCHEMA = 1
 
 _ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([0-9a-f]{12})")
 READERS = "run as root, or in the group that may read the archive; what was made before there was one: chgrp -R pstored"
-MAX_JSON = 64 * 1024 * 1024
-"""No file of ours is larger; one that is has been tampered with."""
+STRAGGLERS = 32
+"""A harvest that could not be analyzed is tried again until so many have come after it."""
 
 
 class Receipt(NamedTuple):
@@ -76,33 +76,6 @@ class Harvest(NamedTuple):
     facts: dict[str, Any]
     """time, boot, kernel, pstore parameters; the whole file as read."""
     receipts: tuple[Receipt, ...]
-
-
-def dump_json(value: object) -> bytes:
-    """As all our JSON files are written: readable, one newline at the end; bytes that are no UTF-8 as \\udcXX."""
-    return (json.dumps(value, indent=2) + "\n").encode()
-
-
-def utc(seconds: float | None = None) -> str:
-    """A time in our JSON files: ISO 8601, whole seconds, UTC; now, if none is given."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def seal(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with a digest of itself, so that a flipped bit in it is noticed by ``pstored verify``."""
-    return document | {"digest": _digest(document)}
-
-
-def is_sealed(document: dict[str, Any]) -> bool:
-    """Whether a document still is what :func:`seal` gave."""
-    return document.get("digest") == _digest({k: v for k, v in document.items() if k != "digest"})
-
-
-def _digest(document: dict[str, Any]) -> str:
-    """SHA-256 of the document as compact JSON with sorted keys."""
-    import hashlib
-
-    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def make_id(digest_of: Iterable[str], *, wall_ns: int, after: str | None) -> str:
@@ -168,7 +141,8 @@ class Archive:
         with durable.archive_errors("lock the archive", self.path):
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            with durable.archive_errors("lock the archive", self.path):
+                fcntl.flock(fd, fcntl.LOCK_EX)
             for directory in (self.path, self.harvests, self.crashes):
                 if not os.access(directory, os.W_OK | os.X_OK):
                     with durable.archive_errors("write to", directory):
@@ -183,7 +157,7 @@ class Archive:
 
     def _make(self) -> None:
         """Make what is not there.  A mark stands until it is flushed, since a run may be killed in between."""
-        if os.path.isdir(self.harvests) and os.path.isdir(self.crashes):
+        if durable.is_there(self.harvests) and durable.is_there(self.crashes):
             return
         durable.make_directory(os.path.dirname(self.path) or ".")
         durable.make_directory(self.path, durably=False)
@@ -205,7 +179,7 @@ class Archive:
         with durable.archive_errors("flush", self.path):
             if harvests:
                 durable.flush_directory(self.harvests)
-            if os.path.exists(self._unflushed):
+            if durable.is_there(self._unflushed):
                 durable.flush_directory(self.path)
                 durable.flush_directory(os.path.dirname(self.path) or ".")
                 durable.remove_file(self._unflushed)
@@ -235,18 +209,22 @@ class Archive:
         return Harvest(harvest_id, facts, receipts)
 
     def load_erased(self, harvest_id: str) -> dict[str, dict[str, Any]]:
-        """Record name to what erased.json says of it; empty if the erase never came so far."""
+        """Record name to what erased.json says of it; empty if the erase never came so far.
+
+        Raises:
+            DiskError: it cannot be read now.
+        """
+        facts = recall(os.path.join(self.harvest_directory(harvest_id), "erased.json"))
         try:
-            facts = load_json(os.path.join(self.harvest_directory(harvest_id), "erased.json"))
             return {r["name"]: r for r in facts["records"]}
-        except (ArchiveError, KeyError, TypeError):
+        except (KeyError, TypeError):
             return {}
 
     def read_records(self, harvest_id: str) -> "Iterator[tuple[tarfile.TarInfo, bytes]]":
         """The records of a harvest, one after the other.
 
         Raises:
-            ArchiveError: records.tar cannot be read.
+            ArchiveError: records.tar cannot be read (DiskError), or is damaged.
         """
         import tarfile
 
@@ -256,8 +234,10 @@ class Archive:
                 for member in tar:
                     file = tar.extractfile(member)
                     yield member, b"" if file is None else file.read()
-        except (OSError, tarfile.TarError) as e:
+        except tarfile.TarError as e:
             raise ArchiveError(f"cannot read {path!r}: {e}") from e
+        except OSError as e:
+            raise DiskError(f"cannot read {path!r}: {e.strerror or e}") from e
 
     def known_keys(self) -> dict[str, list[str]]:
         """Record key to the harvests that have it, newest first."""
@@ -279,12 +259,17 @@ class Archive:
             return None
 
     def unanalyzed(self) -> list[str]:
-        """Harvests that have no analysis yet, oldest first; analysis goes in that order, so the rest all have."""
+        """Harvests that have no analysis yet, oldest first.
+
+        Analysis goes in that order, so where one has it, those before it have it, too; but for one that could not be
+        read then: it is looked for among the newest so many.
+        """
         found = []
-        for harvest_id in reversed(self.harvest_ids()):
-            if os.path.exists(os.path.join(self.harvest_directory(harvest_id), "analyzed.json")):
+        for at, harvest_id in enumerate(reversed(self.harvest_ids())):
+            if not durable.is_there(os.path.join(self.harvest_directory(harvest_id), "analyzed.json")):
+                found.append(harvest_id)
+            elif at >= STRAGGLERS:
                 break
-            found.append(harvest_id)
         return found[::-1]
 
     # -- crashes
@@ -339,6 +324,8 @@ class Archive:
             return None
         try:
             summary: dict[str, Any] = self.load_crash(crash_id)["summary"]
+        except DiskError:
+            summary, state = DAMAGED, []  # not to be kept
         except ArchiveError:
             summary = DAMAGED
         if not _is_summary(summary):
@@ -358,9 +345,14 @@ class Archive:
         return crash
 
     def kernel_log(self, crash_id: str) -> bytes:
-        """The crashed kernel's log: its dumps, else its console, else its machine check; empty if there is none."""
+        """The crashed kernel's log: its dumps, else its console, else its machine check; empty if there is none.
+
+        Raises:
+            DiskError: it cannot be read now.
+        """
         for name in ("dmesg.txt", "console.txt", "mce.txt", "cper.txt"):
-            with contextlib.suppress(OSError), open(os.path.join(self.crash_directory(crash_id), name), "rb") as f:
+            path = os.path.join(self.crash_directory(crash_id), name)
+            with durable.archive_errors("read", path), contextlib.suppress(FileNotFoundError), open(path, "rb") as f:
                 return f.read()
         return b""
 
@@ -468,24 +460,7 @@ def _ids(directory: str) -> list[str]:
         return []
     except OSError as e:
         denied = e.errno in (errno.EACCES, errno.EPERM)
-        raise ArchiveError(
+        raise DiskError(
             f"cannot list {directory!r}: {os.strerror(e.errno or 0)}",
             hint=READERS if denied else None,
         ) from e
-
-
-def load_json(path: str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ArchiveError: the file is not there, too large, or holds none.
-    """
-    try:
-        with open(path, "rb") as f:
-            data = f.read(MAX_JSON + 1)
-        value = json.loads(data) if len(data) <= MAX_JSON else None
-    except (OSError, ValueError, RecursionError) as e:
-        raise ArchiveError(f"cannot read {path!r}: {e}") from e
-    if not isinstance(value, dict):
-        raise ArchiveError(f"{path!r} does not hold a JSON object")
-    return value

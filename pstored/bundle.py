@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from pstored import __version__, durable
-from pstored.archive import SCHEMA, Archive, Harvest, Receipt, dump_json, make_id, seal, utc
+from pstored.archive import SCHEMA, Archive, Harvest, Receipt, make_id
+from pstored.documents import dump_json, seal, utc
 from pstored.errors import ArchiveError
 from pstored.host import Facts
 from pstored.parse.filename import KMSG

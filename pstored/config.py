@@ -146,16 +146,20 @@ TABLES = tuple(name for name in Config._fields if name != "outgoing")
 """The tables that are always there."""
 
 
-def find_files(root: str = "/") -> list[str]:
-    """The files that count, in the order they are applied."""
+def find_files(root: str = "/", problems: list[str] | None = None) -> list[str]:
+    """The files that count, in the order they are applied; *problems* gets what keeps others from being seen."""
     bases = [os.path.join(root, base.lstrip("/")) for base in DIRECTORIES]
-    found = [p for base in bases if os.path.lexists(p := os.path.join(base, "pstored.conf"))][:1]
+    found = [p for base in bases if _is_there(p := os.path.join(base, "pstored.conf"))][:1]
     drop_ins: dict[str, str] = {}
     for base in bases:
         directory = os.path.join(base, "pstored.conf.d")
         try:
             names = os.listdir(directory)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as e:
+            if problems is not None:
+                problems.append(f"{directory}: cannot be listed: {e.strerror}")
             continue
         for name in names:
             if name.endswith(".conf"):
@@ -164,11 +168,22 @@ def find_files(root: str = "/") -> list[str]:
     return [path for path in found if os.path.realpath(path) != "/dev/null"]
 
 
+def _is_there(path: str) -> bool:
+    """Whether there is such a name, or that cannot be told: then whoever reads it says why."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def load(root: str = "/", *, only: str | None = None) -> Loaded:
     """Read the configuration below *root*, or the one file *only*; never raises."""
     config = Config()
     problems: list[str] = []
-    files = [only] if only is not None else find_files(root)
+    files = [only] if only is not None else find_files(root, problems)
     for path in files:
         config = _apply_file(config, path, problems)
     return Loaded(config, tuple(files), tuple(problems))

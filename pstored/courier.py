@@ -13,8 +13,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from pstored.archive import Archive, stamp_seconds, utc
+from pstored.archive import Archive, stamp_seconds
 from pstored.config import Config
+from pstored.documents import utc
 from pstored.errors import ArchiveError, PstoredError, SinkError
 from pstored.outgoing import Health, Item, Outgoing, State
 from pstored.payload import Parcel

@@ -5,10 +5,10 @@ import re
 from collections import Counter
 from dataclasses import replace
 
-from pstored.dumps import Dump
+from pstored.dumps import MAX_PART, Dump
 from pstored.incidents import Incident
-from pstored.logs import ends_orderly
-from pstored.oops import Event, EventKey, Severity, event_keys
+from pstored.logs import Log, ends_orderly
+from pstored.oops import Event, EventKey, Severity, event_keys, find_events
 from pstored.parse.filename import BESIDE, split_record_name
 from pstored.parse.kmsg import gap_line
 from pstored.terminal import some
@@ -110,6 +110,37 @@ def _plain_event(kind: str, title: str, severity: Severity) -> Event:
     return Event(
         kind=kind, title=title, severity=severity, function=None, comm=None, pid=None, cpu=None, first=0, last=0
     )
+
+
+def holds_more(whole: Incident, before: Incident) -> bool:
+    """Whether there is another event, or what was missing or broken of a dump: worth telling once more.
+
+    A dump of what another source has told already (an oops, read from the running kernel's log) is not.
+    """
+    mended = all(d.is_complete for d in whole.dumps) and not all(d.is_complete for d in before.dumps)
+    had = {(d.backend, d.reason, d.count): len(set(d.parts)) for d in before.dumps}
+    fuller = any(len(set(d.parts)) > had.get((d.backend, d.reason, d.count), MAX_PART) for d in whole.dumps)
+    return mended or fuller or _panicked(whole) > _panicked(before) or _tells_more(whole, before)
+
+
+def _panicked(incident: Incident) -> bool:
+    event = find_crash(incident)
+    return event is not None and event.severity is Severity.PANIC
+
+
+def _tells_more(whole: Incident, before: Incident) -> bool:
+    """By the texts; of dumps whose text tells nothing, by the number of dumps."""
+    told_now, told_then = (_events(incident) for incident in (whole, before))
+    if told_now - told_then:
+        return True
+    silent = any(d.log.event is None for d in whole.dumps)
+    dumps_now, dumps_then = (sum(d.reason is not None for d in i.dumps) for i in (whole, before))
+    return silent and dumps_now > max(dumps_then, len(told_then))
+
+
+def _events(incident: Incident) -> set[EventKey]:
+    lines = Log(merge(incident.dumps)).lines
+    return set(event_keys(lines, find_events(lines)))
 
 
 def texts(incident: Incident) -> dict[str, bytes]:

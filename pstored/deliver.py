@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pstored.archive import Archive
 from pstored.config import Config
-from pstored.errors import ArchiveError, SinkError
+from pstored.errors import ArchiveError, DiskError, SinkError
 from pstored.host import Host
 from pstored.outbox import Entry, Outbox, enabled_sinks
 
@@ -88,6 +88,8 @@ def _deliver_one(archive: Archive, sink: Sink, entry: Entry) -> dict[str, Any] |
     try:
         crash = archive.load_crash(entry.crash_id)
         return sink.deliver(crash, text=archive.kernel_log(entry.crash_id), report_path=report_path)
+    except DiskError as e:
+        return SinkError(str(e))
     except (ArchiveError, KeyError, TypeError) as e:
         # set aside: analyzing the crash again puts it back
         return SinkError(f"the report cannot be read ({e}); `pstored analyze --all` makes it again", retry=False)

@@ -15,10 +15,11 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from pstored.archive import Archive, stamp_seconds, utc
+from pstored.archive import Archive, stamp_seconds
 from pstored.boots.ledger import read_ledger
 from pstored.config import Config
 from pstored.courier import Round, Survey, Waiting, survey, words
+from pstored.documents import utc
 from pstored.errors import ArchiveError, PstoredError, SinkError
 from pstored.host import Host
 from pstored.outgoing import Outgoing

@@ -16,7 +16,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 
-from pstored.errors import ArchiveError
+from pstored.errors import DiskError
 from pstored.steps import step
 
 NEW = ".new-"
@@ -35,12 +35,12 @@ _HINTS = {
 
 @contextlib.contextmanager
 def archive_errors(doing: str, path: str) -> Iterator[None]:
-    """Turn an OSError of the block into an :class:`ArchiveError` that says what could not be done, where, and why."""
+    """Turn an OSError of the block into a :class:`DiskError` that says what could not be done, where, and why."""
     try:
         yield
     except OSError as e:
         message = f"cannot {doing} {path!r}: {os.strerror(e.errno) if e.errno else e}"
-        raise ArchiveError(message, hint=_HINTS.get(e.errno or 0)) from e
+        raise DiskError(message, hint=_HINTS.get(e.errno or 0)) from e
 
 
 def make_directory(path: str, *, durably: bool = True, mode: int = DIRECTORY_MODE) -> None:
@@ -68,6 +68,20 @@ def mkdir(path: str, mode: int = DIRECTORY_MODE) -> None:
     made = stat.S_IMODE(os.stat(path).st_mode)
     if made & 0o777 != mode:
         os.chmod(path, mode | made & stat.S_ISGID)
+
+
+def is_there(path: str) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        DiskError: that cannot be told now.
+    """
+    with archive_errors("look at", path):
+        try:
+            os.stat(path)
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def flush_directory(path: str) -> None:
@@ -123,7 +137,7 @@ def replace_files(
         mode: of each.
 
     Raises:
-        ArchiveError: one could not be written; those before it may be there, whole.
+        DiskError: one could not be written; those before it may be there, whole.
     """
     with archive_errors("write to", directory):
         for name, data in files.items():

@@ -132,7 +132,10 @@ class Eraser:
         if self.volatile is not None:
             return Erasure(name, Outcome.KEPT, f"the archive does not survive a reboot: {self.volatile}")
         try:
-            if record_key(name, self.store.digest(name)) != receipt.key:
+            digest = self.store.digest(name)
+            if digest.error is not None:
+                return Erasure(name, Outcome.UNREADABLE, f"a second reading differs: {digest.error}")
+            if record_key(name, digest) != receipt.key:
                 return Erasure(name, Outcome.CHANGED, "it is no longer what was archived; the next pass takes it anew")
             # asked once more: an oops during the reading leaves its dump in the slot that is about to be erased
             outcome, why, expected = self._verdict(record)

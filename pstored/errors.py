@@ -7,6 +7,7 @@
     ├── DamagedError     bytes are not what their format says (parse/, readers/)
     ├── StoreError       the store, or what to import, cannot be listed          exit 77 or 1
     ├── ArchiveError     the archive cannot be written or read                   exit 73
+    │   └── DiskError    the system fails to: another time it may not            exit 73
     ├── NotFoundError    no such crash, or the id fits several                   exit 1
     ├── SymbolsError     a vmlinux or System.map cannot be used           exit 1
     └── SinkError        a sink did not take a crash; ``retry`` says if it may   exit 75
@@ -49,6 +50,13 @@ class ArchiveError(PstoredError):
     """The archive cannot be written or read; nothing has been erased because of it."""
 
     exit_status = 73
+
+
+class DiskError(ArchiveError):
+    """The disk fails, is full, gives no permission, or the system lacks memory or descriptors: another time it may not.
+
+    What is damaged, or not there, stays so.
+    """
 
 
 class NotFoundError(PstoredError):

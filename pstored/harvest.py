@@ -19,10 +19,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pstored import durable
-from pstored.archive import SCHEMA, Archive, Receipt, dump_json, utc
+from pstored.archive import SCHEMA, Archive, Receipt
 from pstored.archive import Harvest as Bundle
 from pstored.bundle import Earlier, describe, read_back, write_bundle
 from pstored.config import Config
+from pstored.documents import dump_json, utc
 from pstored.erase import Eraser, Erasure, Outcome
 from pstored.errors import ArchiveError
 from pstored.host import Facts, Host, mounts, volatile_reason
@@ -132,16 +133,24 @@ class _Harvester:
         there = frozenset(names)
         for name in names:
             try:
-                key = record_key(name, self.store.digest(name))
+                known = self._recognize(name, known_keys, there)
             except RecordReadError as e:
                 self._unreadable(name, e)
                 continue
-            for harvest_id in known_keys.get(key, ()):
-                if (receipt := self._find(harvest_id, name, key, there)) is not None:
-                    self.known[name] = receipt, harvest_id
-                    break
-            else:
+            if known is None:
                 self.new.append(name)
+            else:
+                self.known[name] = known
+
+    def _recognize(
+        self, name: str, known_keys: dict[str, list[str]], there: frozenset[str]
+    ) -> tuple[Receipt, str] | None:
+        """The record's receipt, and the harvest that has it; None if it is new."""
+        key = record_key(name, self.store.digest(name))
+        for harvest_id in known_keys.get(key, ()):
+            if (receipt := self._find(harvest_id, name, key, there)) is not None:
+                return receipt, harvest_id
+        return None
 
     def _find(self, harvest_id: str, name: str, key: str, there: frozenset[str]) -> Receipt | None:
         """The receipt of this very record, and not of one of a crash with equal bytes, in an earlier harvest.

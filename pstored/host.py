@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 BOOT_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 
 TAINT_DIE = 1 << 7
 """``D`` in the taint mask: an oops has happened (Documentation/admin-guide/tainted-kernels.rst)."""
@@ -65,11 +66,14 @@ class Host:
         except OSError:
             return None
         try:
-            return os.read(fd, MAX_FACT).decode(errors="replace").rstrip("\n")
+            text = b""
+            while (room := MAX_FACT - len(text)) and (piece := os.read(fd, room)):
+                text += piece
         except OSError:
             return None
         finally:
             os.close(fd)
+        return text.decode(errors="replace").rstrip("\n")
 
     def _number(self, absolute: str) -> int | None:
         text = (self.read(absolute) or "").strip()
@@ -77,7 +81,7 @@ class Host:
 
     def boot_id(self) -> str | None:
         """The running boot's id, lower case with dashes."""
-        text = (self.read("/proc/sys/kernel/random/boot_id") or "").strip().lower()
+        text = (self.read(BOOT_ID_FILE) or "").strip().lower()
         return text if BOOT_ID.fullmatch(text) else None
 
     def uptime_s(self) -> float | None:
@@ -167,9 +171,17 @@ class Mount(NamedTuple):
 def mounts() -> list[Mount]:
     """The mounts of this process, from /proc/self/mountinfo (proc(5)); empty if it cannot be read."""
     try:
+        return _read_mounts()
+    except OSError:
+        return []
+
+
+def _read_mounts() -> list[Mount]:
+    """As :func:`mounts`; raises what keeps the file from being read, if it is there."""
+    try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as f:
             lines = f.read().splitlines()
-    except OSError:
+    except FileNotFoundError:
         return []
     found = []
     for line in lines:
@@ -186,11 +198,18 @@ def volatile_reason(path: str) -> str | None:
 
     Looks at the mount that holds the nearest existing parent.
     """
+    try:
+        return _volatile_reason(path)
+    except OSError as e:
+        return f"the mounts cannot be read, so it may be in memory: {e.strerror}"
+
+
+def _volatile_reason(path: str) -> str | None:
     while not os.path.isdir(path):
         path = os.path.dirname(path) or "/"
     device = os.stat(path).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
-    all_mounts = mounts()
+    all_mounts = _read_mounts()
     mount = next((m for m in reversed(all_mounts) if m.device == number), None)
     if mount is None:
         return None

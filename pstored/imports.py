@@ -29,10 +29,11 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import islice, pairwise
 
-from pstored.archive import SCHEMA, Archive, Harvest, Receipt, dump_json, load_json
+from pstored.archive import SCHEMA, Archive, Harvest, Receipt
 from pstored.bundle import describe
 from pstored.config import Config
-from pstored.errors import ArchiveError, StoreError
+from pstored.documents import dump_json, recall
+from pstored.errors import StoreError
 from pstored.host import Host
 from pstored.intake import LEFT, Fate, Import, Intake, Offer, foreign_facts
 from pstored.parse.filename import split_record_name
@@ -204,8 +205,5 @@ class _Importer:
 
     def _remembered(self) -> frozenset[str]:
         """What an earlier import has seen here; lost, it is found out from the archive."""
-        try:
-            records = load_json(os.path.join(self.archive.path, MEMORY))["records"]
-            return frozenset(r for r in records if isinstance(r, str))
-        except (ArchiveError, KeyError, TypeError):
-            return frozenset()
+        records = recall(os.path.join(self.archive.path, MEMORY)).get("records")
+        return frozenset(r for r in records if isinstance(r, str)) if isinstance(records, list) else frozenset()

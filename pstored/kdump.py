@@ -23,10 +23,11 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from pstored.archive import SCHEMA, Archive, Receipt, dump_json, load_json
+from pstored.archive import SCHEMA, Archive, Receipt
 from pstored.bundle import describe
 from pstored.config import Config
-from pstored.errors import ArchiveError, StoreError
+from pstored.documents import dump_json, recall
+from pstored.errors import StoreError
 from pstored.host import Host
 from pstored.intake import LEFT, Fate, Import, Intake, Offer, foreign_facts, make_offer, said_of
 from pstored.tree import Sayings, walk
@@ -156,10 +157,10 @@ class _Collector:
     def _remembered(self) -> dict[str, list[object]]:
         """What an earlier look has seen; lost, it is found out from the archive."""
         try:
-            document = load_json(os.path.join(self.archive.path, MEMORY))
+            document = recall(os.path.join(self.archive.path, MEMORY))
             crashes = document["crashes"] if document["path"] == self.path else {}
             return {name: known for name, known in crashes.items() if isinstance(known, list)}
-        except (ArchiveError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError):
             return {}
 
     # -- one crash

@@ -13,11 +13,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 
-from pstored.archive import SCHEMA, Archive, Harvest, dump_json, load_json
+from pstored.archive import SCHEMA, Archive, Harvest
 from pstored.boots.resetreason import BERT
 from pstored.bundle import describe
 from pstored.config import Config
-from pstored.errors import ArchiveError, StoreError
+from pstored.documents import dump_json, recall
+from pstored.errors import StoreError
 from pstored.host import Host
 from pstored.intake import LEFT, Fate, Import, Intake, Offer, identify, make_offer, said_of
 from pstored.readers import load
@@ -203,13 +204,13 @@ class _Neighbour:
     def _load(self) -> dict[str, list[str]]:
         """What was seen; lost, it is found out from the archive."""
         try:
-            seen = load_json(os.path.join(self.archive.path, MEMORY))["seen"]
+            seen = recall(os.path.join(self.archive.path, MEMORY))["seen"]
             return {
                 kind: [name for name in names if isinstance(name, str)]
                 for kind, names in seen.items()
                 if isinstance(names, list)
             }
-        except (ArchiveError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError):
             return {}
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pstored import durable
-from pstored.archive import Archive, dump_json, load_json, utc
+from pstored.archive import Archive
 from pstored.config import Config
-from pstored.errors import ArchiveError
+from pstored.documents import dump_json, recall, utc
 
 SCHEMA = 1
 _ENTRY = re.compile(r"([0-9]{8}T[0-9]{6}Z-[0-9a-f]{12})\.json")
@@ -51,13 +51,13 @@ class Outbox:
             self._write(Entry(sink, crash_id, revision, 0, None, False))
 
     def pending(self, sink: str) -> Iterator[Entry]:
-        """What the sink is still to get, oldest first; entries that cannot be read are begun anew."""
+        """What the sink is still to get, oldest first; entries that are damaged are begun anew.
+
+        Raises:
+            DiskError: it cannot be listed or read now.
+        """
         directory = os.path.join(self.archive.outbox, sink)
-        try:
-            names = sorted(os.listdir(directory))
-        except OSError:
-            return
-        for name in names:
+        for name in _listed(directory):
             if found := _ENTRY.fullmatch(name):
                 yield self._read(sink, found[1])
 
@@ -75,11 +75,7 @@ class Outbox:
 
     def forget(self, crash_id: str) -> None:
         """Take a crash that is no more out of the outbox of every sink."""
-        try:
-            sinks = os.listdir(self.archive.outbox)
-        except OSError:
-            return
-        for sink in sinks:
+        for sink in _listed(self.archive.outbox):
             self._drop(sink, crash_id)
 
     def delivered_revision(self, sink: str, crash_id: str) -> int:
@@ -89,11 +85,12 @@ class Outbox:
         return revision if isinstance(revision, int) else 0
 
     def delivered(self, crash_id: str) -> dict[str, dict[str, Any]]:
-        """Sink to what delivered.json says of it."""
-        try:
-            found = load_json(os.path.join(self.archive.crash_directory(crash_id), "delivered.json"))["sinks"]
-        except (ArchiveError, KeyError):
-            return {}
+        """Sink to what delivered.json says of it.
+
+        Raises:
+            DiskError: it cannot be read now.
+        """
+        found = recall(os.path.join(self.archive.crash_directory(crash_id), "delivered.json")).get("sinks")
         return found if isinstance(found, dict) else {}
 
     def _drop(self, sink: str, crash_id: str) -> None:
@@ -104,8 +101,8 @@ class Outbox:
         return os.path.join(self.archive.outbox, sink, f"{crash_id}.json")
 
     def _read(self, sink: str, crash_id: str) -> Entry:
+        fields = recall(self._path(sink, crash_id))
         try:
-            fields = load_json(self._path(sink, crash_id))
             return Entry(
                 sink,
                 crash_id,
@@ -114,10 +111,19 @@ class Outbox:
                 fields.get("error"),
                 bool(fields.get("refused")),
             )
-        except (ArchiveError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             return Entry(sink, crash_id, 1, 0, None, False)
 
     def _write(self, entry: Entry) -> None:
         directory, name = os.path.split(self._path(entry.sink, entry.crash_id))
         durable.make_directory(directory)
         self.archive.write(directory, {name: dump_json({"schema": SCHEMA} | entry._asdict())})
+
+
+def _listed(directory: str) -> list[str]:
+    """The names in a directory, sorted; none if it is not there."""
+    with durable.archive_errors("list", directory):
+        try:
+            return sorted(os.listdir(directory))
+        except FileNotFoundError:
+            return []

@@ -33,8 +33,9 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from pstored import durable
-from pstored.archive import Archive, dump_json
+from pstored.archive import Archive
 from pstored.config import read_plain
+from pstored.documents import dump_json
 from pstored.errors import ArchiveError
 
 SCHEMA = 1

@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The archive's limits: bytes, count and age.  Harvests go oldest first; what matters most goes last.
 
-Kept as long as anything else is left to remove: what a sink is still to get, and the first crash of each signature
-(pstored.oops.signature, the loose one).  The newest harvest always stays.
+Kept as long as anything else is left to remove: what a sink is still to get, and the first and the latest crash of each
+signature (pstored.oops.signature, the loose one).  The newest harvest always stays; and so does one with a record that
+is still in the store, which would be taken for a new one, and told again.
 """
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pstored import durable
-from pstored.archive import Archive, id_stamp, load_json, stamp_seconds
+from pstored.archive import Archive, id_stamp, stamp_seconds
 from pstored.config import Config
-from pstored.errors import ArchiveError
+from pstored.documents import load_json
+from pstored.errors import ArchiveError, StoreError
 from pstored.outbox import Outbox, enabled_sinks
+from pstored.store import RecordReadError, Store, record_key
 
 
 class _Unit(NamedTuple):
@@ -28,7 +33,7 @@ class _Unit(NamedTuple):
     """It came over the net: whoever floods the archive with crashes drives out no more than other machines'."""
 
 
-def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> list[str]:
+def prune(archive: Archive, config: Config, *, store: Store, wall_ns: int | None = None) -> list[str]:
     """Remove what is over the limits; gives the harvests removed.  The caller holds the archive's lock."""
     limits = config.archive
     units = _units(archive, config)
@@ -36,16 +41,38 @@ def prune(archive: Archive, config: Config, *, wall_ns: int | None = None) -> li
     size = sum(u.size for u in units)
     oldest = _oldest(archive, limits.max_age_days, time.time_ns() if wall_ns is None else wall_ns)
     removed: list[str] = []
+    present: set[str] | None = None
     for unit in sorted(units[:-1], key=lambda u: (not u.received, u.value, u.harvests)):
         too_many = bool(limits.max_harvests) and count > limits.max_harvests
         too_large = bool(limits.max_bytes) and size > limits.max_bytes
         too_old = bool(limits.max_age_days) and unit.harvests[-1] < oldest and not unit.value
         if too_many or too_large or too_old:
+            present = _keys_in(store) if present is None else present
+            if not present.isdisjoint(_keys_of(archive, unit)):
+                continue
             _remove(archive, unit)
             removed += unit.harvests
             count -= len(unit.harvests)
             size -= unit.size
     return removed
+
+
+def _keys_in(store: Store) -> set[str]:
+    """The identities of what is in the store."""
+    found = set()
+    try:
+        for name in store.names():
+            with contextlib.suppress(RecordReadError):
+                found.add(record_key(name, store.digest(name)))
+    except StoreError:
+        pass  # said by the harvest
+    return found
+
+
+def _keys_of(archive: Archive, unit: _Unit) -> Iterator[str]:
+    for harvest_id in unit.harvests:
+        with contextlib.suppress(ArchiveError):
+            yield from (receipt.key for receipt in archive.load_harvest(harvest_id).receipts)
 
 
 def _oldest(archive: Archive, max_age_days: int, wall_ns: int) -> str:
@@ -60,7 +87,7 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
     crashes = archive.crash_summaries()
     outbox = Outbox(archive)
     due = {e.crash_id for sink in enabled_sinks(config) for e in outbox.pending(sink)} | _due_outgoing(archive, config)
-    firsts = _firsts(crashes)
+    ends = _ends(crashes)
     owner: dict[str, int] = {}
     groups: list[tuple[set[str], list[str]]] = []
     for crash in crashes:
@@ -75,23 +102,24 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
         groups.append((harvests, members))
     received = {c["id"] for c in crashes if c["sender"]}
     units = [
-        # of many that are like one another and all still to be delivered, in a crash loop, the first goes last
+        # of many that are like one another and all still to be delivered, in a crash loop, first and latest go last
         _Unit(
             tuple(sorted(h)),
             tuple(c),
             _size(archive, h, c),
-            bool(due & set(c)) + bool(firsts & set(c)),
+            bool(due & set(c)) + bool(ends & set(c)),
             received >= set(c),
         )
         for h, c in groups
         if h
     ]
     alone = [h for h in archive.harvest_ids() if h not in owner]
+    unanalyzed = set(archive.unanalyzed())
     damaged = {c["id"] for c in crashes if not c["harvests"]}
     for h in alone:
         theirs = sorted(damaged.intersection(_crashes_of(archive, h)))
-        # a report that cannot be read can only be made again from its harvest
-        units.append(_Unit((h,), tuple(theirs), _size(archive, {h}, theirs), 2 * bool(theirs)))
+        # a report that cannot be read can only be made again from its harvest, and one that is still to be made, too
+        units.append(_Unit((h,), tuple(theirs), _size(archive, {h}, theirs), 2 * bool(theirs or h in unanalyzed)))
     return sorted(units, key=lambda u: u.harvests[-1])
 
 
@@ -113,12 +141,15 @@ def _crashes_of(archive: Archive, harvest_id: str) -> list[str]:
     return [c for c in found if isinstance(c, str)] if isinstance(found, list) else []
 
 
-def _firsts(crashes: list[dict[str, Any]]) -> set[str]:
-    seen: dict[tuple[str, ...], str] = {}
+def _ends(crashes: list[dict[str, Any]]) -> set[str]:
+    """The first and the latest crash of each bug."""
+    first: dict[tuple[str, ...], str] = {}
+    latest: dict[tuple[str, ...], str] = {}
     for crash in crashes:
         if crash["harvests"]:
-            seen.setdefault(_signature(crash), crash["id"])
-    return set(seen.values())
+            first.setdefault(_signature(crash), crash["id"])
+            latest[_signature(crash)] = crash["id"]
+    return {*first.values(), *latest.values()}
 
 
 def _signature(crash: dict[str, Any]) -> tuple[str, ...]:

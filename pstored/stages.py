@@ -4,6 +4,7 @@
 Each is a function of its own; here is what ``collect`` does, and what single commands share of it.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -13,15 +14,15 @@ from pstored import kernellog
 from pstored.analyze import Found, analyze
 from pstored.archive import Archive
 from pstored.boots.history import History
-from pstored.boots.ledger import look, note_boot, read_ledger
+from pstored.boots.ledger import Look, look, note_boot, read_ledger
 from pstored.boots.settle import settle
 from pstored.config import Config
 from pstored.deliver import Delivery, deliver
 from pstored.elsewhere import import_last_kmsg, import_received
 from pstored.erase import Outcome
-from pstored.errors import ArchiveError, PstoredError, StoreError
+from pstored.errors import ArchiveError, DiskError, PstoredError, StoreError
 from pstored.harvest import NOTHING, Pass, harvest
-from pstored.host import Host
+from pstored.host import BOOT_ID_FILE, Host
 from pstored.imports import import_systemd_pstore
 from pstored.intake import Import
 from pstored.journal.bootjournal import BootJournal
@@ -29,6 +30,7 @@ from pstored.kdump import collect_kdump
 from pstored.neighbours import import_bert, import_efi_variables, import_ramoops_memory
 from pstored.quota import prune
 from pstored.stamp import UNSTAMPED, Stamp, stamp
+from pstored.store import Store
 
 T = TypeVar("T")
 TAKES: tuple[Callable[[Host, Config], Import | None], ...] = (
@@ -124,13 +126,13 @@ def collect(host: Host, config: Config, archive: Archive, *, kernel_log: bool) -
     done = NOTHING
     trouble: PstoredError | None = None
     try:
-        done = with_room(archive, config, lambda: harvest(host, config))
+        done = with_room(host, archive, config, lambda: harvest(host, config))
     except StoreError as e:
         trouble = e
     imports: list[Import | None] = []
     for take in TAKES:
         try:
-            imports.append(with_room(archive, config, partial(take, host, config)))
+            imports.append(with_room(host, archive, config, partial(take, host, config)))
         except PstoredError as e:
             imports.append(None)
             trouble = trouble or e
@@ -143,9 +145,10 @@ def collect(host: Host, config: Config, archive: Archive, *, kernel_log: bool) -
             found = find(host, config, archive, stamped=stamped, touched=done.touched)
             return so_far._replace(
                 found=found,
+                trouble=trouble or found.trouble,
                 crashes=tuple(archive.load_crash(i) for i in found.crashes),
                 delivery=deliver(host, archive, config),
-                pruned=tuple(prune(archive, config)),
+                pruned=tuple(keep_limits(host, archive, config)),
             )
     except ArchiveError as e:
         return so_far._replace(trouble=e)
@@ -162,38 +165,63 @@ def find(
 ) -> Found:
     """Note the running boot, analyze, and settle the boots that are over; the caller holds the archive's lock."""
     seen = look(host, stamped=stamped)
-    note_boot(archive, seen)
+    trouble = _note(archive, seen)
     journal = BootJournal(host)
     witness = journal if config.boots.journal else None
     found = analyze(archive, config, journal=witness, again=again, touched=touched)
-    if seen.is_crash_kernel:
-        return found
-    running = seen.facts.boot_id or Host().boot_id()  # below DIR there may be the running system's files without /proc
-    if settle(History(archive, read_ledger(archive), journal, running), seen.facts):
-        found = found.and_then(analyze(archive, config, journal=witness))
-    return found
+    if trouble is None:
+        try:
+            if _settle(host, archive, journal, seen):
+                found = found.and_then(analyze(archive, config, journal=witness))
+        except DiskError as e:
+            trouble = e
+    return found._replace(trouble=found.trouble or trouble)
 
 
-def with_room(archive: Archive, config: Config, stage: Callable[[], T]) -> T:
+def _note(archive: Archive, seen: Look) -> DiskError | None:
+    """Note the running boot in the ledger; why not, if that cannot be: crashes count for more."""
+    try:
+        note_boot(archive, seen)
+    except DiskError as e:
+        return e
+    return None
+
+
+def _settle(host: Host, archive: Archive, journal: BootJournal, seen: Look) -> bool:
+    """Settle the boots that are over; gives whether that made a harvest."""
+    running = seen.facts.boot_id
+    if running is None and not os.path.exists(host.path(BOOT_ID_FILE)):
+        running = Host().boot_id()  # below DIR there may be the running system's files without /proc
+    if running is None or seen.is_crash_kernel:  # which boot is not over cannot be told
+        return False
+    return bool(settle(History(archive, read_ledger(archive), journal, running), seen.facts))
+
+
+def with_room(host: Host, archive: Archive, config: Config, stage: Callable[[], T]) -> T:
     """Do a stage; if the archive has no room, make it keep its limits, and try once more."""
     try:
         return stage()
     except ArchiveError:
-        if not _make_room(archive, config):
+        if not _make_room(host, archive, config):
             raise
         return stage()
 
 
-def _make_room(archive: Archive, config: Config) -> bool:
+def _make_room(host: Host, archive: Archive, config: Config) -> bool:
     try:
         with archive.lock():
-            return bool(prune(archive, config))
+            return bool(keep_limits(host, archive, config))
     except ArchiveError:
         return False
 
 
+def keep_limits(host: Host, archive: Archive, config: Config) -> list[str]:
+    """Remove what is over the archive's limits; the caller holds its lock."""
+    return prune(archive, config, store=Store(host.path(config.harvest.store)))
+
+
 def _look_into_log(host: Host, config: Config, archive: Archive) -> kernellog.Look:
     try:
-        return with_room(archive, config, lambda: kernellog.look(host, config))
+        return with_room(host, archive, config, lambda: kernellog.look(host, config))
     except ArchiveError as e:
         return kernellog.Look(None, 0, (f"the log of the running kernel is not archived: {e}",), failed=True)

@@ -116,11 +116,17 @@ class Store:
             os.close(fd)
 
     def mtime_ns(self, name: str) -> int:
-        """The record's time, in nanoseconds since 1970: the crash's for dmesg, the mount's for live zones."""
+        """The record's time, in nanoseconds since 1970: the crash's for dmesg, the mount's for live zones.
+
+        Raises:
+            RecordReadError: it cannot be looked at.
+        """
         try:
             return os.stat(os.path.join(self.path, name), follow_symlinks=False).st_mtime_ns
-        except OSError:
-            return 0
+        except FileNotFoundError:
+            raise RecordReadError("vanished before it was read", vanished=True) from None
+        except OSError as e:
+            raise RecordReadError(f"cannot be looked at: {os.strerror(e.errno or 0)}") from e
 
     def digest(self, name: str, *, sink: Callable[[bytes], object] | None = None) -> Digest:
         """Read the record to its end, or to where reading fails, and give its digests; each piece goes to *sink*, too.

@@ -488,3 +488,19 @@ def test_a_crash_without_its_report_is_a_row(how: str, root: MakeRoot, pstored: 
         report.mkdir()
     done = pstored("list", root=made)
     assert (done.status, "report is damaged" in done.stdout) == (0, True)
+
+
+def test_report_that_is_brought_up_to_date_says_the_same(root: MakeRoot, pstored: Pstored) -> None:
+    """Deferred, then erased: what is a proof, and what a guess, is still said, and a guess does not become a proof."""
+    made = root("all-zones", backend="ramoops", stamp_prefix="")
+    made.write("sys/kernel/oops_count", "1\n")
+    assert pstored("collect", root=made).status == 1
+    (crash,) = made.crashes()
+    before = made.load(f"crashes/{crash.name}/crash.json")
+    assert any(note.startswith("a guess: ") for note in before["notes"])
+    made.reboot()
+    assert pstored("collect", root=made).status == 0
+    after = made.load(f"crashes/{crash.name}/crash.json")
+    assert [r["outcome"] for r in before["records"]] != [r["outcome"] for r in after["records"]]
+    for key in ("notes", "boot", "dumps", "files", "complete", "title", "revision"):
+        assert after[key] == before[key], key

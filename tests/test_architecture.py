@@ -124,6 +124,7 @@ FLOORS: list[set[str]] = [
         "eventreport",
         "excerpt",
     },
+    {"documents"},
     {"archive", "efivars", "dumps", "sinks.journal", "sinks.restore", "stamp", "relay", "repeats"},
     {"bundle", "erase", "outbox", "outgoing", "incidents", "boots.ledger", "payload"},
     {"cloudevent", "otlp", "reporter", "sinks.base", "fleet.bugs"},

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored import durable
-from pstored.archive import Archive, Receipt, dump_json, load_json, make_id, seal
+from pstored.archive import STRAGGLERS, Archive, Receipt, make_id
+from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, NotFoundError
 from pstored.index import Index
 from pstored.report import Report
@@ -42,22 +43,6 @@ def test_id_at_the_end_of_time_and_months() -> None:
     assert make_id([], wall_ns=0, after="20261231T235959Z-0123456789ab").startswith("20270101T000000Z-")
     assert make_id(["a"], wall_ns=5, after=None) == make_id(["a"], wall_ns=5, after=None)
     assert make_id(["a"], wall_ns=5, after=None) != make_id(["b"], wall_ns=5, after=None)
-
-
-def test_json_of_any_name() -> None:
-    """Names that are no UTF-8 survive."""
-    name = os.fsdecode(b"\xff\n\x00x")
-    assert json.loads(dump_json({"name": name}))["name"] == name
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 200_000, b"{}" + b" " * 10 + b"x", b"1" * 5000]
-)
-def test_load_json_gives_an_object_or_an_error(tmp_path: Path, data: bytes) -> None:
-    """Never another exception."""
-    (tmp_path / "f").write_bytes(data)
-    with pytest.raises(ArchiveError):
-        load_json(str(tmp_path / "f"))
 
 
 def collected(root: Root, pstored: Pstored, number: int = 3) -> Archive:
@@ -328,6 +313,52 @@ def test_harvest_whose_analysis_fails(root: MakeRoot, pstored: Pstored) -> None:
     assert pstored("analyze", "--all", root=made).status == 0
     assert json.loads((bundle / "analyzed.json").read_bytes())["failed"] is None
     assert len(made.crashes()) == 2
+
+
+def test_harvest_that_cannot_be_read_now_is_analyzed_later(root: MakeRoot, pstored: Pstored) -> None:
+    """A disk that fails is no record that is damaged: exit 73, others are analyzed, and the next run tries again."""
+    made = root()
+    made.add_erst_crash(1, PANIC % b"one")
+    assert pstored("harvest", root=made).status == 0
+    (bundle,) = made.harvests()
+    (bundle / "records.tar").rename(bundle / "aside")
+    (bundle / "records.tar").mkdir()
+    made.add_erst_crash(2, PANIC % b"two")
+    done = pstored("collect", root=made)
+    assert done.status == 73
+    assert f"warning: harvest {bundle.name} cannot be analyzed, its records are archived: cannot read " in done.stderr
+    assert "records.tar': Is a directory; the next run tries again" in done.stderr
+    assert not (bundle / "analyzed.json").exists()
+    assert len(made.crashes()) == 1
+    (bundle / "records.tar").rmdir()
+    (bundle / "aside").rename(bundle / "records.tar")
+    assert pstored("collect", root=made).status == 0
+    assert len(made.crashes()) == 2
+    assert pstored("verify", root=made).status == 0
+
+
+def test_stragglers_are_looked_for_among_the_newest(tmp_path: Path) -> None:
+    """A harvest that was passed over is tried again, but not for ever: that would be a look at all of them."""
+    archive = Archive(str(tmp_path))
+    ids = [f"20261123T{n:06d}Z-0123456789ab" for n in range(STRAGGLERS + 3)]
+    for harvest_id in ids:
+        durable.make_directory(archive.harvest_directory(harvest_id))
+        if harvest_id not in (ids[1], ids[5]):
+            archive.write(archive.harvest_directory(harvest_id), {"analyzed.json": b"{}"})
+    assert archive.unanalyzed() == [ids[5]]
+
+
+def test_report_that_cannot_be_read_now_is_not_damaged_for_ever(root: MakeRoot, pstored: Pstored) -> None:
+    """The list says so as long as it is so: that is not kept in the cache."""
+    made = root()
+    collected(made, pstored, 1)
+    report = made.crashes()[0] / "crash.json"
+    report.rename(report.with_name("aside"))
+    report.mkdir()
+    assert "is damaged" in pstored("list", root=made).stdout
+    report.rmdir()
+    report.with_name("aside").rename(report)
+    assert "Kernel panic" in pstored("list", root=made).stdout
 
 
 def test_exported_records_have_their_exact_times(root: MakeRoot, pstored: Pstored, tmp_path: Path) -> None:

@@ -243,3 +243,11 @@ def test_any_bytes_are_a_configuration_or_a_problem(tmp_path_factory: pytest.Tem
     path.write_bytes(data)
     loaded = load(only=str(path))
     assert loaded.config == Config() or not loaded.problems
+
+
+def test_drop_ins_that_cannot_be_listed_are_said(root: MakeRoot) -> None:
+    """Settings that are there and do not count: whoever made them shall know."""
+    made = root()
+    loop = made.path / "etc/pstored.conf.d"
+    loop.symlink_to(loop)
+    assert load(str(made.path)).problems == (f"{loop}: cannot be listed: Too many levels of symbolic links",)

@@ -15,7 +15,7 @@ from pstored.config import Config, Journal
 from pstored.deliver import Delivery, deliver
 from pstored.errors import SinkError
 from pstored.sinks.journal import fields
-from tests.conftest import BOOT_ID, MakeRoot, Pstored, Root, forked, run_pstored
+from tests.conftest import BOOT_ID, ChildFailedError, MakeRoot, Pstored, Root, forked, run_pstored
 
 CONFIG = Config(journal=Journal(enabled=True))
 PANIC = b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: number %d\n"
@@ -155,6 +155,41 @@ def test_crash_that_cannot_be_read_holds_up_nobody(three: Root, data: bytes | No
     delivery, got = run_reading(three)
     assert got[:1] == ids(three)[:1]
     assert delivery.pending == ()
+
+
+@pytest.mark.parametrize("name", ["crash.json", "delivered.json"])
+def test_crash_that_cannot_be_read_now_is_tried_again(three: Root, name: str) -> None:
+    """A disk that fails is no damage: nothing is set aside, and no receipt of another sink forgotten."""
+    file = three.crashes()[0] / name
+    file.rename(file.with_name("aside")) if file.exists() else file.with_name("aside").write_bytes(RECEIPTS)
+    file.mkdir()
+    if name == "crash.json":
+        delivery, got = run_reading(three)
+        assert (got, [e.refused for e in delivery.pending]) == ([], [False] * 3)
+        assert delivery.exit_status() == 75
+    else:
+        with pytest.raises(ChildFailedError, match="DiskError"):
+            run_reading(three)
+    file.rmdir()
+    file.with_name("aside").rename(file)
+    delivery, got = run_reading(three)
+    assert sorted(got) == ids(three)
+    delivered = three.load(f"crashes/{ids(three)[0]}/delivered.json")["sinks"]
+    assert delivered.keys() == {"journal"} | ({"other"} if name == "delivered.json" else set())
+
+
+RECEIPTS = b'{"schema": 1, "sinks": {"other": {"revision": 1, "receipt": {}}}}'
+
+
+def test_outbox_that_cannot_be_listed_is_not_empty(three: Root) -> None:
+    """Else a collect would say that all is done."""
+    three.configure("[journal]\nenabled = true\n")
+    outbox = three.archive / "outbox/journal"
+    outbox.rename(outbox.with_name("aside"))
+    outbox.touch()
+    done = run_pstored("deliver", root=three)
+    assert done.status == 73
+    assert f"error: cannot list '{outbox}': Not a directory" in done.stderr
 
 
 def run_reading(root: Root) -> tuple[Delivery, list[str]]:

@@ -318,7 +318,8 @@ def test_collect_as_json(root: MakeRoot, pstored: Pstored) -> None:
     for crashes in (1, 0):
         done = pstored("collect", "--json", root=made)
         assert done.status == 0
-        assert list(done.json) == ["schema", "harvest", "import", "kernel_log", "crashes", "notes", "delivery"]
+        stages = ["harvest", "import", "kdump", "kernel_log", "crashes", "notes", "delivery", "outgoing"]
+        assert list(done.json) == ["schema", *stages]
         assert list(done.json["harvest"]) == ["id", "archived", "known", "records", "warnings"]
         assert (done.json["schema"], len(done.json["crashes"])) == (1, crashes)
 
@@ -614,6 +615,24 @@ def test_half_readable_record_that_becomes_whole(root: MakeRoot) -> None:
     (second,) = on_fuse(made, {b"dmesg-efi-2": FuseFile(data=data)}, lambda: run(made))
     assert outcomes(second) == {"dmesg-efi-2": "erased"}
     assert [members(path)["dmesg-efi-2"] for path in made.harvests()] == [data[:4096], data]
+
+
+def test_second_reading_that_fails_is_said_to_be_that(root: MakeRoot) -> None:
+    """Nothing has changed, as far as is known: it is archived whole, stays, and goes when it can be read again."""
+    made = root()
+    data = PANIC % b"x" * 300
+    opened = itertools.count(1)
+
+    def fail_the_third_time() -> None:
+        file.fails_after = 4096 if next(opened) == 3 else None
+
+    file = FuseFile(data=data, on_open=fail_the_third_time)
+    first, second = on_fuse(made, {b"dmesg-efi-2": file}, lambda: run(made), lambda: run(made))
+    (erasure,) = first.erasures
+    assert (erasure.outcome, first.exit_status()) == ("unreadable", 1)
+    assert erasure.why == "a second reading differs: cannot be read: Input/output error, after 4096 bytes"
+    assert outcomes(second) == {"dmesg-efi-2": "erased"}
+    assert [members(path)["dmesg-efi-2"] for path in made.harvests()] == [data]
 
 
 def test_reads_to_the_end_whatever_st_size_says(root: MakeRoot) -> None:

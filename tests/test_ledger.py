@@ -25,7 +25,7 @@ from pstored.boots.resetreason import Clue
 from pstored.errors import ArchiveError
 from pstored.host import Facts
 from pstored.stamp import Stamp
-from tests.conftest import forked, require
+from tests.conftest import MakeRoot, Pstored, forked, require
 from tests.test_boots import CRASHED, KERNEL, NOW, OLD, T0, VERSION, boot
 
 
@@ -220,3 +220,24 @@ def test_who_may_not_read_the_ledger_is_told(tmp_path: Path) -> None:
 
     assert "run as root" in forked(read)
     assert read_ledger(archive) == [boot(OLD)]
+
+
+def test_ledger_that_cannot_be_read_now_is_not_forgotten(root: MakeRoot, pstored: Pstored) -> None:
+    """Written anew it would know this boot only: it is left as it is, exit 73, and crashes are told all the same."""
+    made = root()
+    assert pstored("collect", root=made).status == 0
+    made.reboot()
+    made.add_erst_crash(2, b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: x\n")
+    ledger = made.archive / "boots.jsonl"
+    before = ledger.read_bytes()
+    ledger.rename(ledger.with_name("aside"))
+    ledger.mkdir()
+    done = pstored("collect", root=made)
+    assert done.status == 73
+    assert "the boots seen so far count for nothing now: cannot read " in done.stderr
+    assert len(made.crashes()) == 1
+    ledger.rmdir()
+    ledger.with_name("aside").rename(ledger)
+    assert pstored("collect", root=made).status == 0
+    assert ledger.read_bytes().startswith(before.splitlines()[0])
+    assert len(read_ledger(Archive(str(made.archive)))) == 2

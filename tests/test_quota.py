@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from fake_pstore.host import Host, write_host
-from pstored.archive import Archive, dump_json, make_id
+from pstored.archive import Archive, make_id
 from pstored.config import NOTHING, Config, Journal
 from pstored.config import Archive as Limits
+from pstored.documents import dump_json
 from pstored.outbox import Outbox
 from pstored.outgoing import Item, Outgoing, State
 from pstored.quota import prune
 from pstored.sinks.settings import File
+from pstored.store import Store
 from tests.conftest import BOOT_ID, MakeRoot, Pstored, Root, can_mount, forked, mount, require, run_pstored
 
 SAME = b"Panic#1 Part1\n<0>[   %d.000001] Kernel panic - not syncing: the same\n"
@@ -48,7 +50,7 @@ def pruned(
     kept: dict[str, Any] = {"max_bytes": 0, "max_harvests": 0, **limits}
     config = Config(archive=Limits(**kept), journal=Journal(enabled=journal), outgoing=outgoing)
     with archive.lock():
-        removed = prune(archive, config, wall_ns=wall_ns)
+        removed = prune(archive, config, store=Store("/nonexistent"), wall_ns=wall_ns)
     assert archive.harvest_ids() == [h for h in before if h not in removed]
     return sorted(before.index(h) for h in removed)
 
@@ -76,22 +78,43 @@ def test_no_limits_remove_nothing(six: Archive) -> None:
 
 
 def test_count_takes_the_oldest_but_keeps_the_first_of_its_kind(six: Archive) -> None:
-    """The first crash of a signature goes last."""
+    """The first crash of a signature goes last; the latest is the newest, which stays."""
     assert pruned(six, max_harvests=4) == [1, 2]
     assert len(six.crash_summaries()) == 4
     assert pruned(six, max_harvests=2) == [1, 2]
     assert pruned(six, max_harvests=1) == [0]
 
 
-def test_first_of_each_signature_goes_last(six: Archive) -> None:
+@pytest.mark.parametrize(("loose", "function"), [("a", None), (None, "f")])
+def test_first_and_latest_of_each_signature_go_last(six: Archive, loose: str | None, function: str | None) -> None:
     """Of two bugs of one kind, both; of an older report, which has no signature, kind and function count."""
-    for at, (loose, function) in {1: ("a", None), 2: ("a", None), 3: (None, "f"), 4: (None, "f")}.items():
+    for at in (1, 2, 3):
         crash = six.crash_summaries()[at]["id"]
         report = six.load_crash(crash)
         report["summary"].update(signature_loose=loose, function=function)
         Path(six.crash_directory(crash), "crash.json").write_bytes(dump_json(report))
-    assert pruned(six, max_harvests=4) == [2, 4]
+    assert pruned(six, max_harvests=4) == [2, 4]  # of 0 4 5, and of 1 2 3
     assert pruned(six, max_harvests=3) == [0]
+
+
+def test_what_is_still_in_the_store_stays(root: MakeRoot, pstored: Pstored) -> None:
+    """A zone that is never erased, a backend that cannot: pruned, the record would be new again, and told once more."""
+    made = root("console-only-crash", backend="ramoops")
+    made.configure("[archive]\nmax_harvests = 1\n")
+    assert pstored("collect", root=made).status == 0
+    (first,) = made.harvests()
+    (told,) = made.crashes()
+    for number in (1, 2, 3):
+        made.add_erst_crash(number, SAME % number)
+        done = pstored("collect", root=made)
+        assert done.status == 0
+        assert told.name not in done.stdout
+        assert first in made.harvests()
+        assert len(made.harvests()) == 2
+    made.add("console-ramoops-0", b"[    1.000000] another boot\n")  # its own has gone
+    assert pstored("collect", root=made).status == 0
+    assert first not in made.harvests()
+    assert len(made.harvests()) == 1
 
 
 def test_the_newest_always_stays(six: Archive) -> None:

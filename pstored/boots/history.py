@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from pstored.archive import Archive, load_json, stamp_seconds
+from pstored.archive import Archive, stamp_seconds
 from pstored.boots.attribution import Confidence
 from pstored.boots.ends import CrashOf, End, EndKind, Evidence, judge
 from pstored.boots.ledger import LOOK_AGAIN_S, Boot, Witness
 from pstored.boots.resetreason import Clue
+from pstored.documents import load_json
 from pstored.errors import ArchiveError
 from pstored.journal.bootjournal import BootJournal, JournalBoot
 from pstored.manager import ARCHIVE_UNIT

@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from pstored import manager
-from pstored.archive import MAX_JSON, READERS, Archive
+from pstored.archive import READERS, Archive
 from pstored.boots.resetreason import Clue, reset_clues
-from pstored.errors import ArchiveError
+from pstored.documents import MAX_JSON
+from pstored.errors import DiskError
 from pstored.host import BOOT_ID, Facts, Host
 from pstored.stamp import UNSTAMPED, Stamp
 
@@ -126,10 +127,10 @@ def format_ledger(ledger: Iterable[Boot]) -> bytes:
 
 
 def read_ledger(archive: Archive) -> list[Boot]:
-    """The boots seen, oldest first; empty if there is no ledger, or the disk cannot read it: crashes count for more.
+    """The boots seen, oldest first; empty if there is no ledger.
 
     Raises:
-        ArchiveError: no permission.
+        DiskError: it cannot be read now: written anew it would forget.
     """
     path = os.path.join(archive.path, NAME)
     try:
@@ -137,10 +138,17 @@ def read_ledger(archive: Archive) -> list[Boot]:
             return parse_ledger(f.read(MAX_JSON))
     except FileNotFoundError:
         return []
-    except PermissionError as e:
-        raise ArchiveError(f"cannot read {path!r}: {e.strerror}", hint=READERS) from e
     except OSError as e:
-        logger.warning("the boots seen so far are lost: cannot read %r: %s", path, e.strerror)
+        hint = READERS if isinstance(e, PermissionError) else None
+        raise DiskError(f"cannot read {path!r}: {e.strerror}", hint=hint) from e
+
+
+def known_boots(archive: Archive) -> list[Boot]:
+    """The boots seen; none, and that is said, if the disk does not give them: crashes count for more."""
+    try:
+        return read_ledger(archive)
+    except DiskError as e:
+        logger.warning("the boots seen so far count for nothing now: %s", e)
         return []
 
 

@@ -11,9 +11,10 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import IO
 
-from pstored.archive import Archive, is_sealed, load_json
+from pstored.archive import Archive
 from pstored.bundle import set_mtime
 from pstored.cli.context import Context, warn
+from pstored.documents import is_sealed, load_json
 from pstored.errors import ArchiveError, PstoredError
 
 

@@ -5,10 +5,10 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from pstored.archive import utc
 from pstored.boots.history import History, PastBoot
 from pstored.boots.ledger import read_ledger
 from pstored.cli.context import Context, page, style, warn, width
+from pstored.documents import utc
 from pstored.host import Host
 from pstored.journal.bootjournal import BootJournal
 from pstored.logs import EARLIEST_S

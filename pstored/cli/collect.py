@@ -154,6 +154,8 @@ def analyze(options: Namespace) -> int:
         output.print_json({"crashes": crashes, "notes": list(found.notes), "failures": list(found.failures)})
     else:
         output.print_found(found, crashes)
+    if found.trouble is not None:
+        raise found.trouble
     return int(bool(found.failures))
 
 

@@ -42,6 +42,8 @@ def import_(options: Namespace) -> int:
             print("nothing to import")
         if found is not None and crashes is not None:
             output.print_found(found, crashes)
+    if found is not None and found.trouble is not None:
+        failures.append(found.trouble)
     statuses = [report(failure) for failure in failures]
     failed = any(i.problems for i in done) or not complete or (found is not None and found.failures)
     return next(iter(statuses), int(bool(failed)))
@@ -64,7 +66,8 @@ def _import(context: Context, options: Namespace, path: str | None) -> list[Impo
             import_ramoops_memory,
             import_bert,
         )
-        done = [with_room(context.archive, config, partial(t, host, config, only_list=options.list)) for t in takers]
+        take = (partial(t, host, config, only_list=options.list) for t in takers)
+        done = [with_room(host, context.archive, config, one) for one in take]
         return [one for one in done if one is not None]
     wanted = Wanted(
         kind=options.kind,
@@ -73,4 +76,4 @@ def _import(context: Context, options: Namespace, path: str | None) -> list[Impo
         size=options.size,
         only_list=options.list,
     )
-    return with_room(context.archive, config, lambda: list(import_path(host, config, path, wanted)))
+    return with_room(host, context.archive, config, lambda: list(import_path(host, config, path, wanted)))

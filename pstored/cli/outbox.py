@@ -6,10 +6,10 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pstored.archive import utc
 from pstored.cli.context import Context, page, style
 from pstored.cli.output import print_json
 from pstored.courier import Waiting, survey
+from pstored.documents import utc
 from pstored.outbox import Outbox, enabled_sinks
 from pstored.outgoing import Health, Outgoing, State
 from pstored.privileges import become_owner

@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pstored.archive import utc
 from pstored.cli.context import warn
+from pstored.documents import utc
 from pstored.erase import Outcome
 from pstored.harvest import Pass
 from pstored.terminal import some, visible

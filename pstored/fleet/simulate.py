@@ -14,7 +14,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from pstored import __version__, otlp
-from pstored.archive import id_stamp, utc
+from pstored.archive import id_stamp
+from pstored.documents import utc
 from pstored.fleet.bugs import Bug, Choice, make_bugs
 from pstored.metrics import Family
 from pstored.payload import Parcel, Reporter, System

@@ -63,7 +63,8 @@ class JournalSink:
                 break
             journald.send(fields(crash, text=text, report_path=report_path, cap=size))
             journald.sync(namespace)
-            entry = journald.find(matches, namespace)
+            # twice: sd-journal passes over a file that it cannot open just now, and says nothing
+            entry = journald.find(matches, namespace) or journald.find(matches, namespace)
         if entry is None:
             raise SinkError(
                 "journald took the entry, but the journal does not have it, not even without the kernel's text",
