@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ CHANGES = (
 """Calls that change a disk, or tell somebody something."""
 CREATES = ("open", "openat", "creat")
 """They change a disk if they are asked to create."""
+FLUSHES = ("fsync", "fdatasync", "sync_file_range", "syncfs")
 FORKS = ("clone", "clone3", "fork", "vfork")
 
 _LINE = re.compile(r"(?:\d+ +)?(\w+)\((.*)")
@@ -51,11 +52,15 @@ def command(root: Path, *arguments: str) -> list[str]:
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(REPOSITORY),
-    "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",
     "LC_ALL": "C.UTF-8",
 }
 """Two runs make the same calls."""
+
+
+def warm_up() -> None:
+    """Compile the program, so that no run differs from another in doing it."""
+    subprocess.run([sys.executable, "-m", "compileall", "-q", REPOSITORY / "pstored"], check=True)
 
 
 def run(words: Sequence[str | Path], *, timeout: float = 60) -> Done:
@@ -72,11 +77,9 @@ def run(words: Sequence[str | Path], *, timeout: float = 60) -> Done:
     return Done(done.returncode, *(s.decode(errors="backslashreplace") for s in (done.stdout, done.stderr)))
 
 
-def trace(words: Sequence[str], log: Path, *, calls: Iterable[str] = ("all",)) -> tuple[Done, list[Point]]:
+def trace(words: Sequence[str], log: Path, *, options: Sequence[str] = ()) -> tuple[Done, list[Point]]:
     """Run a command; gives its system calls in their order, those that never returned left out."""
-    # strace knows only the names of this architecture's calls: "?" has it pass over the others
-    names = ",".join(f"?{call}" if call != "all" else call for call in calls)
-    done = run(["strace", "-y", "-qq", "-s", "64", "-e", "signal=none", "-e", f"trace={names}", "-o", log, *words])
+    done = run(["strace", "-y", "-qq", "-s", "64", "-e", "signal=none", *options, "-o", log, *words])
     counts: dict[str, int] = {}
     points = []
     for line in log.read_text(errors="backslashreplace").splitlines():
@@ -98,3 +101,25 @@ def inject(words: Sequence[str], point: Point, how: str) -> Done:
 
 
 KILLED = -signal.SIGKILL
+
+
+# -- which points
+
+
+def is_change(point: Point) -> bool:
+    """Whether a call changes something, or starts somebody who may."""
+    creates = point.call in CREATES and "O_CREAT" in point.text
+    return point.call in CHANGES or creates or point.call in FORKS
+
+
+def of_each_kind(points: list[Point]) -> list[Point]:
+    """The first and the last of the calls that do the same to record after record, crash after crash."""
+    kinds: dict[str, list[Point]] = {}
+    for point in points:
+        target = _RECORD.sub("RECORD", _ID.sub("ID", point.text))
+        kinds.setdefault(f"{point.call} {target.split(',')[:2]}", []).append(point)
+    return [point for kind in kinds.values() for point in (kind[:1] + kind[1:][-1:])]
+
+
+_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
+_RECORD = re.compile(r"(?<=pstore/)[^\"]+(?=\")")

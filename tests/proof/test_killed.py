@@ -7,48 +7,22 @@ call does.  The short way, which ``make test`` goes, leaves those out, and what 
 same to one record, file or crash after the other it takes the first and the last.  ``make proof`` leaves out nothing.
 """
 
-import contextlib
-import io
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-import pstored.cli.archive
-import pstored.cli.collect
-import pstored.cli.imports
-import pstored.quota
-import pstored.report
-import pstored.sinks.restore
-import pstored.stages  # noqa: F401 - slow to import: here once, not in every child
-from pstored.cli import run
-from pstored.sinks.journal import MESSAGE_ID
-from tests.conftest import Done, Root, forked
 from tests.proof import strace, workers
 from tests.proof.conftest import Tally
-from tests.proof.strace import CHANGES, CREATES, FORKS, KILLED, Point
-from tests.proof.world import State, World, copy, litter, lost, make_world, remove, state_of, systemd_pstore
+from tests.proof.ends import End, differences, end_of, quietly
+from tests.proof.strace import FLUSHES, KILLED, Point, is_change, of_each_kind
+from tests.proof.world import World, copy, lost, make_world, remove, systemd_pstore
 
-FLUSHES = ("fsync", "fdatasync", "sync_file_range", "syncfs")
 UNCERTAIN = ("execve", "mmap", "munmap", "mremap", "mprotect", "madvise", "brk", "futex")
 """The first is strace's own; how often memory is asked for differs from run to run."""
 OTHERS = 60
 """So many of the calls that change nothing; a tenth of them on the short way."""
-
-
-def quietly(root: Root, *arguments: str) -> Done:
-    """Run the program to its end, in a child, where everything is imported already."""
-
-    def child() -> Done:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = run(["--root", str(root.path), *arguments])
-        return Done(status, out.getvalue(), err.getvalue())
-
-    return forked(child)
 
 
 def as_it_is(world: World) -> World:
@@ -111,64 +85,12 @@ WORKS = {
 }
 
 
-class End(NamedTuple):
-    """How a world is after the work was done to its end."""
-
-    state: State
-    told: list[str]
-
-
-def end_of(world: World, arguments: tuple[str, ...]) -> tuple[End, list[str]]:
-    """Do the work undisturbed, and collect; gives how things are then, and what must not be so."""
-    problems = []
-    for words in (arguments, ("collect",)):
-        done = quietly(world.root, *words)
-        if done.status not in (0, 1):
-            problems.append(f"{words[0]} exits with {done.status}: {done.stderr}")
-    verified = quietly(world.root, "verify")
-    if verified.status:
-        problems.append(f"verify: {verified.stderr}")
-    if left := litter(world.root):
-        problems.append(f"litter: {left}")
-    told = _told()
-    if len(set(told)) < len(told):
-        problems.append(f"told twice: {told}")
-    crashes = {path.name for path in world.root.crashes()}
-    if unknown := [t for t in told if t.split()[0] not in crashes]:
-        problems.append(f"told of crashes that are none: {unknown}")
-    return End(state_of(world.root), sorted(t.split("-")[1] for t in told)), problems
-
-
-def _told() -> list[str]:
-    """Crash id and revision of each entry in the journal beside us."""
-    command = ["journalctl", "--namespace=t", "-q", "--no-pager", "-o", "json", f"MESSAGE_ID={MESSAGE_ID}"]
-    entries = map(json.loads, strace.run(command).stdout.splitlines())
-    return [f"{entry['PSTORE_CRASH_ID']} {entry['PSTORE_REVISION']}" for entry in entries]
-
-
 # -- the points
 
 
-def short_way(points: list[Point], root: Path) -> list[Point]:
+def short_way(points: list[Point]) -> list[Point]:
     """Of the points that leave something behind that no other leaves, the first and the last of each kind."""
-    kinds: dict[str, list[Point]] = {}
-    for point in points:
-        if point.call in FLUSHES or str(root) not in point.text or " = -1 E" in point.text:
-            continue
-        target = _ID.sub("ID", point.text.partition(str(root))[2])
-        target = _RECORD.sub("RECORD", target)
-        kinds.setdefault(f"{point.call} {target.split(',')[0]}", []).append(point)
-    return [point for kind in kinds.values() for point in (kind[:1] + kind[1:][-1:])]
-
-
-_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
-_RECORD = re.compile(r"(?<=pstore/)[^\"]+(?=\")")
-
-
-def is_change(point: Point) -> bool:
-    """Whether a call changes something, or starts somebody who may."""
-    creates = point.call in CREATES and "O_CREAT" in point.text
-    return point.call in CHANGES or creates or point.call in FORKS
+    return of_each_kind([p for p in points if p.call not in FLUSHES and " = -1 E" not in p.text])
 
 
 def some(points: list[Point], number: int) -> list[Point]:
@@ -200,22 +122,6 @@ def kill(prepared: World, work: Work, point: Point, *, wanted: End, keep: frozen
     return "; ".join(problems) or None
 
 
-def differences(wanted: End, end: End) -> list[str]:
-    """In words."""
-    found = [f"told {end.told}, not {wanted.told}"] if end.told != wanted.told else []
-    for name, mine, theirs in zip(State._fields, end.state, wanted.state, strict=True):
-        if mine != theirs:
-            found.append(f"{name}: {_shorter(mine, theirs)}, not {_shorter(theirs, mine)}")
-    return found
-
-
-def _shorter(mine: object, theirs: object) -> str:
-    """What is only in *mine*, if they are lists."""
-    if isinstance(mine, list) and isinstance(theirs, list):
-        mine = [x for x in mine if x not in theirs]
-    return repr(mine)[:500]
-
-
 @pytest.mark.parametrize("name", WORKS)
 @pytest.mark.parametrize("way", ["short", pytest.param("whole", marks=pytest.mark.proof)])
 def test_killed_anywhere(name: str, way: str, tmp_path: Path, tally: Tally) -> None:
@@ -226,6 +132,7 @@ def test_killed_anywhere(name: str, way: str, tmp_path: Path, tally: Tally) -> N
     (tmp_path / "scratch").mkdir()
     made = make_world(tmp_path / "world", restore=work.restore and way == "whole")
     with workers.journald() as beside:
+        strace.warm_up()
         prepared = beside(lambda: work.prepare(made))
     with workers.journald() as beside:
         traced = copy(prepared, tmp_path / "traced")
@@ -237,7 +144,7 @@ def test_killed_anywhere(name: str, way: str, tmp_path: Path, tally: Tally) -> N
     changes = [p for p in points if is_change(p)]
     others = [p for p in points if not is_change(p) and p.call not in UNCERTAIN]
     if way == "short":
-        changes = short_way(changes, traced.root.path)
+        changes = short_way([p for p in changes if str(traced.root.path) in p.text])
     assert len(changes) >= work.least
     tried = changes + some(others, OTHERS if way == "whole" else OTHERS // 10)
 

@@ -46,16 +46,18 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T], *, scratch: Path) ->
             _work(work, items[at::number], scratch, write_fd)
         os.close(write_fd)
         children.append((child, read_fd))
-    results: list[Any] = []  # lists of R, or why there is none
-    failed = []
+    results: list[list[R]] = []
+    failed: list[str] = []
     for child, read_fd in children:
         with open(read_fd, "rb") as f:
             answer = f.read()
         os.waitpid(child, 0)
-        worked, value = pickle.loads(answer) if answer else (False, "a child ended by itself")
-        if not worked:
-            failed.append(value)
-        results.append(value)
+        outcome: tuple[bool, Any] = pickle.loads(answer) if answer else (False, "a child ended by itself")
+        worked, value = outcome
+        if worked:
+            results.append(value)
+        else:
+            failed.append(str(value))
     assert not failed, "\n".join(failed)
     return [results[at % number][at // number] for at in range(len(items))]
 
