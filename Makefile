@@ -52,6 +52,7 @@ bench: $(VENV)/.ready
 	$(VENV)/bin/python tests/benchmarks/bench.py
 	$(VENV)/bin/python tests/benchmarks/oops.py
 	$(VENV)/bin/python tests/benchmarks/netconsole.py
+	$(VENV)/bin/python tests/benchmarks/ramoops.py
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

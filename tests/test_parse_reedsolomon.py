@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore.ramoops import parity
-from pstored.parse.reedsolomon import BLOCK, corrector, damaged_blocks
+from pstored.parse.reedsolomon import BLOCK, MAX_LOST, corrector, damaged_blocks
 
 RANDOM = random.Random(7)
 
@@ -71,6 +71,17 @@ def test_half_as_many_wrong_bytes_as_parity_are_put_right(roots: int, size: int)
 def test_without_the_package_nothing_is_put_right() -> None:
     """It is an extra."""
     assert corrector(16, find=lambda: None) is None
+
+
+def test_what_is_no_code_is_not_tried_for_ever() -> None:
+    """Half a millisecond a block, for a region of rubbish."""
+    correct = corrector(16)
+    assert correct is not None
+    data = RANDOM.randbytes(128)
+    whole = data + parity(data, 16)
+    assert correct(whole) == (data, 0)
+    assert sum(correct(RANDOM.randbytes(144)) is None for _ in range(MAX_LOST)) == MAX_LOST
+    assert correct(whole) is None
 
 
 def test_checking_is_fast_enough() -> None:

@@ -17,8 +17,6 @@ SIGNATURE = 0x43474244
 HEADER = 12
 MAX_DATA = 64 << 20
 """Of a zone: no more is read of it."""
-MAX_LOST = 2048
-"""Blocks of a zone that cannot be repaired; more are no damage, but no blocks of this code: the rest is not tried."""
 MOST_NAMED = 8
 
 Order = Literal["little", "big"]
@@ -148,9 +146,7 @@ def _repair(
     gone: list[int] = []
     for block in damaged_blocks(data[: there * BLOCK], parity[: there * ecc], ecc):
         span = slice(block * BLOCK, min((block + 1) * BLOCK, len(data)))
-        found = None
-        if correct is not None and len(gone) < MAX_LOST:
-            found = correct(data[span] + parity[block * ecc : (block + 1) * ecc])
+        found = None if correct is None else correct(data[span] + parity[block * ecc : (block + 1) * ecc])
         if found is None:
             gone.append(block)
         else:
