@@ -73,6 +73,7 @@ FLOORS: list[set[str]] = [
         "oops.panics",
         "readers.dump",
         "readers.bert",
+        "readers.tar",
         "readers.ramoops_zone",
         "readers.kdump.elf",
         "readers.kdump.diskdump",

@@ -27,6 +27,7 @@ KINDS: dict[str, Kind] = {
     "systemd-pstore": Kind(
         None, "records as files: a directory as systemd-pstore leaves it, or a copy of /sys/fs/pstore"
     ),
+    "tar": Kind("tar", "a tar of records: of /sys/fs/pstore, or of what systemd-pstore took"),
     "vmcore": Kind("kdump.vmcore", "a vmcore: the memory that kdump saved, by makedumpfile or not"),
     "ramoops": Kind("ramoops", "a region of ramoops, alone or at --offset"),
     "pstore_blk": Kind("blk", "a block device or flash partition of pstore_blk"),
