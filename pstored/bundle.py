@@ -5,11 +5,10 @@ However many records there are: the tar, harvest.json, their directory, its pare
 """
 
 import os
-import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from pstored import __version__, durable
+from pstored import __version__, durable, ustar
 from pstored.archive import SCHEMA, Archive, Harvest, Receipt, make_id
 from pstored.documents import dump_json, seal, utc
 from pstored.errors import ArchiveError
@@ -125,7 +124,7 @@ def _write_tar(
                     tar.seek(at)
                     tar.truncate()
                     unreadable(name, e)
-            tar.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar
+            tar.write(ustar.END)
         durable.flush(fd, path)
     finally:
         os.close(fd)
@@ -134,18 +133,14 @@ def _write_tar(
 
 def _add_member(tar: BinaryIO, store: Store, name: str) -> Receipt:
     """Copy one record behind what is there.  Its size is known only at its end, so the header is written last."""
-    info = tarfile.TarInfo(name)
-    info.mode = 0o444
     mtime_ns = store.mtime_ns(name)
-    set_mtime(info, mtime_ns)
     at = tar.tell()
-    header_size = len(_header(info))
+    header_size = len(ustar.member_header(name, 0, mtime_ns))
     tar.write(bytes(header_size))
     digest = store.digest(name, sink=tar.write)
-    tar.write(bytes(-digest.size % tarfile.BLOCKSIZE))
+    tar.write(ustar.padding(digest.size))
     end = tar.tell()
-    info.size = digest.size
-    header = _header(info)
+    header = ustar.member_header(name, digest.size, mtime_ns)
     if len(header) != header_size:
         raise ArchiveError(f"record {name!r} of {digest.size} bytes does not fit into a tar")
     tar.seek(at)
@@ -162,19 +157,6 @@ def _add_member(tar: BinaryIO, store: Store, name: str) -> Receipt:
     )
 
 
-def set_mtime(info: tarfile.TarInfo, mtime_ns: int) -> None:
-    """Give a member its time, exactly: a fraction goes into a pax header, as a decimal, which no float can be."""
-    info.mtime = mtime_ns // 1_000_000_000
-    if mtime_ns % 1_000_000_000:
-        info.pax_headers = {"mtime": decimal_seconds(mtime_ns)}
-
-
-def decimal_seconds(time_ns: int) -> str:
-    """Seconds as pax headers have them: ``1795407522.000000001``, ``-0.5``."""
-    sign, whole = ("-", -time_ns) if time_ns < 0 else ("", time_ns)
-    return f"{sign}{whole // 1_000_000_000}.{whole % 1_000_000_000:09d}".rstrip("0").rstrip(".")
-
-
 def read_back(archive: Archive, bundle: Harvest) -> None:
     """Compare what is on the disk with the receipts.
 
@@ -189,9 +171,8 @@ def read_back(archive: Archive, bundle: Harvest) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with open(fd, "rb") as f:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # from the disk, not from memory, if the kernel likes
-            with tarfile.open(fileobj=f, mode="r:") as tar:
-                problem = problem or _compare(tar, bundle.receipts)
-    except (OSError, tarfile.TarError, ArchiveError) as e:
+            problem = problem or _compare(f, bundle.receipts)
+    except (OSError, ArchiveError) as e:
         problem = str(e)
     if problem is not None:
         raise ArchiveError(
@@ -223,20 +204,16 @@ class Earlier:
         return [] if found is None else [r for r in found.receipts if r.key == key]
 
 
-def _header(info: tarfile.TarInfo) -> bytes:
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-
-
-def _compare(tar: tarfile.TarFile, receipts: tuple[Receipt, ...]) -> str | None:
-    """The first difference between a tar and its receipts, in words."""
+def _compare(tar: BinaryIO, receipts: tuple[Receipt, ...]) -> str | None:
+    """The first difference between a tar and what it must be by its receipts, in words; None if there is none."""
     for receipt in receipts:
-        member = tar.next()
-        if member is None or member.name != receipt.name:
+        header = ustar.member_header(receipt.name, receipt.size, receipt.mtime_ns)
+        if tar.read(len(header)) != header:
             return f"record {receipt.name!r} is not where it should be"
-        file = tar.extractfile(member)
         digest = Digest()
-        while file is not None and (piece := file.read(CHUNK)):
+        while digest.size < receipt.size and (piece := tar.read(min(CHUNK, receipt.size - digest.size))):
             digest.update(piece)
-        if (digest.size, digest.sha256()) != (receipt.size, receipt.sha256):
+        padding = ustar.padding(receipt.size)
+        if (digest.size, digest.sha256()) != (receipt.size, receipt.sha256) or tar.read(len(padding)) != padding:
             return f"record {receipt.name!r} differs"
-    return None if tar.next() is None else "there is more than was written"
+    return None if tar.read() == ustar.END else "there is more, or less, than was written"

@@ -27,6 +27,7 @@ FLOORS: list[set[str]] = [
         "redact",
         "terminal",
         "cli.arguments",
+        "ustar",
         "daemon.schedule",
         "daemon.service",
         "daemon.wakeups",
@@ -152,7 +153,9 @@ FLOORS: list[set[str]] = [
         "cli.outbox",
         "cli.netconsole",
         "cli.fleet",
+        "cli.harvest",
     },
+    {"cli.parser"},
     {"cli"},
     {"__main__"},
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fake_pstore.capture import STAMP_PREFIX, load, populate_root
-from pstored.cli import EPILOG, _parser
+from pstored.cli.parser import EPILOG, make_parser
 from pstored.config import Config
 from pstored.harvest import Pass
 from pstored.oops import KINDS as REPORTS
@@ -25,7 +25,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 def commands() -> list[str]:
     """The commands that the program knows."""
-    (choices,) = (a.choices for a in _parser()._actions if a.dest == "command" or a.choices)
+    (choices,) = (a.choices for a in make_parser()._actions if a.dest == "command" or a.choices)
     assert choices is not None
     return list(choices)
 

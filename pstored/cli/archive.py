@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import IO
 
 from pstored.archive import Archive
-from pstored.bundle import set_mtime
 from pstored.cli.context import Context, warn
 from pstored.documents import is_sealed, load_json
 from pstored.errors import ArchiveError, PstoredError
+from pstored.ustar import decimal_seconds
 
 
 def export(options: Namespace) -> int:
@@ -91,8 +91,15 @@ def _write_tar(archive: Archive, crash_id: str, out: IO[bytes]) -> None:
                 if (harvest_id, member.name) in wanted:
                     info = tarfile.TarInfo(f"{crash_id}/records/{harvest_id}/{member.name}")
                     info.size, info.mode = len(data), 0o444
-                    set_mtime(info, times.get(member.name, 0))
+                    _set_mtime(info, times.get(member.name, 0))
                     tar.addfile(info, io.BytesIO(data))
+
+
+def _set_mtime(info: tarfile.TarInfo, mtime_ns: int) -> None:
+    """Exactly: a fraction goes into an extended header, as a decimal, which no float can be."""
+    info.mtime = mtime_ns // 1_000_000_000
+    if mtime_ns % 1_000_000_000:
+        info.pax_headers = {"mtime": decimal_seconds(mtime_ns)}
 
 
 def _members(archive: Archive, crash_id: str, harvests: list[str]) -> Iterator[tuple[str, bytes]]:

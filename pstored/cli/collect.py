@@ -1,29 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``collect`` and its stages: ``harvest``, ``analyze``, ``deliver``; and ``stamp``.
-
-What is slow to import is imported by the command that needs it: ``harvest`` runs early at boot.
-"""
+"""``collect`` and its later stages: ``analyze``, ``deliver``; and ``stamp``."""
 
 import os
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from pstored.cli import output
-from pstored.cli.context import Context, warn
+from pstored.cli.context import Context, open_context, warn
 from pstored.errors import ArchiveError, PstoredError, SinkError
-from pstored.harvest import harvest as do_harvest
 from pstored.stamp import stamp as do_stamp
 
 if TYPE_CHECKING:
     from pstored.analyze import Found
-
-
-def open_context(options: Namespace) -> Context:
-    """What a command works on, that writes to the archive."""
-    context = Context(options)
-    for problem in context.problems:
-        warn(problem)
-    return context
 
 
 def collect(options: Namespace) -> int:
@@ -133,18 +121,6 @@ def _write_status(status_fd: int, lines: list[str]) -> None:
         os.write(status_fd, ("\n".join(lines) + "\n").encode(errors="backslashreplace"))
     except OSError as e:
         warn(f"cannot write the status to descriptor {status_fd}: {e.strerror}")
-
-
-def harvest(options: Namespace) -> int:
-    """The first stage alone: what runs early at boot."""
-    context = open_context(options)
-    do_stamp(context.host, context.config.boots.stamp_prefix)  # before anything that may fail, or take long
-    done = do_harvest(context.host, context.config)
-    if options.json:
-        output.print_json({"harvest": output.pass_facts(done)})
-    else:
-        output.print_pass(done, context.config.harvest.store)
-    return done.exit_status()
 
 
 def analyze(options: Namespace) -> int:

@@ -3,18 +3,21 @@
 
 import os
 import sys
-from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from pstored.archive import Archive
 from pstored.config import Config, load
 from pstored.host import Host
 from pstored.terminal import Style
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+
 
 class Context:
     """The tree that a command works on."""
 
-    def __init__(self, options: Namespace) -> None:
+    def __init__(self, options: "Namespace") -> None:
         self.host = Host(options.root)
         loaded = load(options.root)
         self.problems = loaded.problems
@@ -38,6 +41,14 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
+def open_context(options: "Namespace") -> Context:
+    """What a command works on, that writes to the archive."""
+    context = Context(options)
+    for problem in context.problems:
+        warn(problem)
+    return context
+
+
 # -- output for a person
 
 
@@ -54,7 +65,7 @@ def style() -> Style:
     return Style(color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
 
-def page(text: str, options: Namespace) -> None:
+def page(text: str, options: "Namespace") -> None:
     """Through a pager on a terminal, as systemd's tools do: SYSTEMD_PAGER, PAGER, less."""
     pager = os.environ.get("SYSTEMD_PAGER", os.environ.get("PAGER", "less"))
     if options.no_pager or not sys.stdout.isatty() or pager in ("", "cat"):

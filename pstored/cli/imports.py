@@ -5,8 +5,8 @@ from argparse import Namespace
 from functools import partial
 
 from pstored.cli import output
-from pstored.cli.collect import find_crashes, open_context
-from pstored.cli.context import Context
+from pstored.cli.collect import find_crashes
+from pstored.cli.context import Context, open_context
 from pstored.errors import ArchiveError, PstoredError, report
 from pstored.intake import Import
 from pstored.readers.model import Options
