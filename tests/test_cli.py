@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from fake_pstore import capture
+from pstored.cli import parse, parser
 from pstored.report import Report
 from tests.conftest import BOOT_ID, REPOSITORY, Done, MakeRoot, Pstored, Root
 
@@ -698,3 +699,20 @@ def test_a_terminal_without_unicode_ends_nothing(locale: str, pair: Root, pstore
     done = pstored("show", "-2", root=pair, env={"LC_ALL": locale, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     assert done.status == 0, done.stderr
     assert pstored("list", root=pair, env={"LC_ALL": locale, "PYTHONUTF8": "0"}).status == 0
+
+
+@pytest.mark.parametrize("command", ["harvest", "list"])
+@pytest.mark.parametrize("root", [[], ["--root", "/somewhere"]])
+def test_a_plain_command_is_what_argparse_makes_of_it(command: str, root: list[str]) -> None:
+    """The short way past argparse gives the same options; with any option, argparse is asked."""
+    assert vars(parse([*root, command])) == vars(parser.parse([*root, command]))
+    assert parse([*root, command, "--json"]).json
+
+
+def test_a_plain_harvest_imports_nothing_slow(pstored: Pstored, root: MakeRoot) -> None:
+    """Neither argparse, tarfile nor logging: they take as long as all the rest."""
+    program = "import sys; from pstored.cli import run; run(['--root', sys.argv[1], 'harvest']); print(*sys.modules)"
+    made = root("panic", backend="efi_pstore")
+    done = subprocess.run([sys.executable, "-c", program, str(made.path)], capture_output=True, text=True, check=True)
+
+    assert not {"argparse", "tarfile", "logging", "tomllib", "subprocess"} & set(done.stdout.split())

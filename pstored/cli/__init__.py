@@ -50,9 +50,9 @@ def parse(arguments: Sequence[str]) -> "Namespace":
     root, rest = (arguments[1], arguments[2:]) if len(arguments) > 2 and arguments[0] == "--root" else ("/", arguments)
     if len(rest) == 1 and rest[0] in _PLAIN:
         return cast("Namespace", SimpleNamespace(root=root, function=rest[0], **_PLAIN[rest[0]]))
-    from pstored.cli.parser import make_parser
+    from pstored.cli import parser
 
-    return make_parser().parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def _module(name: str) -> object:

@@ -2,6 +2,7 @@
 """The commands and their options, for argparse."""
 
 import argparse
+from collections.abc import Sequence
 
 from pstored import __version__
 from pstored.cli.arguments import byte_count, count, endpoint, parameter, seconds
@@ -94,6 +95,11 @@ def _add_fleet(command: argparse.ArgumentParser) -> None:
     target.add_argument("--endpoint", metavar="URL", help="send it to this receiver of OTLP/HTTP (JSON)")
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; a usage error ends the process."""
+    return make_parser().parse_args(arguments, argparse.Namespace(root="/"))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """All commands and options."""
     shared = argparse.ArgumentParser(add_help=False)
@@ -107,7 +113,6 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[shared],
     )
-    parser.set_defaults(root="/")
     parser.add_argument("--version", action="version", version=f"pstored {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
