@@ -318,7 +318,7 @@ def test_collect_as_json(root: MakeRoot, pstored: Pstored) -> None:
     for crashes in (1, 0):
         done = pstored("collect", "--json", root=made)
         assert done.status == 0
-        stages = ["harvest", "import", "kdump", "kernel_log", "crashes", "notes", "delivery", "outgoing"]
+        stages = ["harvest", "import", "kdump", "elsewhere", "kernel_log", "crashes", "notes", "delivery", "outgoing"]
         assert list(done.json) == ["schema", *stages]
         assert list(done.json["harvest"]) == ["id", "archived", "known", "records", "warnings"]
         assert (done.json["schema"], len(done.json["crashes"])) == (1, crashes)
