@@ -182,6 +182,14 @@ def test_several_in_one_slot() -> None:
     assert second_record.data == PANIC % b"newer" + long
 
 
+def test_a_line_of_the_log_is_no_first_line() -> None:
+    """What a program writes between two strokes."""
+    region = Region(Parameters())
+    text = PANIC % b"x" + b"<14>[   78.000000] progress ====100.0\n<14>[   79.000000] done\n"
+    region.dump(text, seconds=S)
+    assert [r.data for r in read("ramoops", region.image())[0]] == [text]
+
+
 def test_packed_dumps_are_unpacked_or_kept_packed() -> None:
     """A damaged stream is shown as the kernel shows it."""
     region = Region(Parameters(ecc=16))

@@ -38,6 +38,8 @@ BEHIND = 4 << 20
 #   dump = "====" seconds "." microseconds ["-" ("C" / "D")] LF record          ramoops_write_kmsg_hdr()
 _DUMP = re.compile(rb"====([0-9]{1,19})\.([0-9]{1,9})(?:-([CD]))?\n")
 _RELEASE = re.compile(rb"(?:Linux version |(?:Not tainted|Tainted: [A-Z ]{1,30}) )([0-9]{1,2})\.[0-9]")
+NEVER_WRITTEN = bytes(64)
+"""So many zeros stand in no log: behind them the zone was not used, or is none any more."""
 MAX_HEAD = 40
 """Bytes of a dump's first line."""
 DROPPED = "the kernel would have dropped it: its first line is damaged"
@@ -167,7 +169,7 @@ def _dumps(reading: _Reading, zone: Zone) -> Iterator[tuple[Salvaged, Content]]:
 
 def _written(zone: Zone, ring: bytes) -> Iterator[Salvaged]:
     """What the slot's valid bytes hold: one dump, or on old kernels several, the first of which may be cut."""
-    heads = list(_DUMP.finditer(ring))
+    heads = [m for m in _DUMP.finditer(ring) if _is_first_line(m)]
     if not heads or heads[0].start() > 0:
         end = heads[0].start() if heads else len(ring)
         yield _headless(zone, ring[:end])
@@ -176,9 +178,14 @@ def _written(zone: Zone, ring: bytes) -> Iterator[Salvaged]:
         yield _dump(zone, head, ring[head.end() : end], notes=(APPENDED,) if number else ())
 
 
+def _is_first_line(found: re.Match[bytes]) -> bool:
+    """Whether it can be one, and not the end of a line of the log: such a line has no letter behind the time."""
+    return found.start() == 0 or found[3] is not None or found.string[found.start() - 1 : found.start()] == b"\n"
+
+
 def _remains(zone: Zone, area: bytes, *, erased: bool) -> Iterator[Salvaged]:
     """Dumps of which nobody says how long they are."""
-    heads = list(_DUMP.finditer(area))
+    heads = [m for m in _DUMP.finditer(area) if _is_first_line(m)]
     for head, after in zip_longest(heads, heads[1:]):
         stored = area[head.end() : None if after is None else after.start()]
         if head[3] != b"C":
@@ -221,7 +228,7 @@ def _log(reading: _Reading, zone: Zone) -> Iterator[tuple[Salvaged, Content]]:
         yield Salvaged(_name(zone), content.ring), content
     elif not is_whole or reading.erased:
         content = reading.read(zone, whole=True)._replace(notes=(), damage=())
-        text = content.area.rstrip(b"\0\xff")
+        text = content.area.partition(NEVER_WRITTEN)[0].rstrip(b"\0\xff")
         if text:
             notes = ("where its oldest byte is, is not known",)
             damage = () if is_whole else ("the header of its zone is damaged",)
