@@ -10,7 +10,6 @@ then that crash is made anew from all its records, as a new revision.
 import hashlib
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -18,7 +17,16 @@ from typing import Any, NamedTuple
 from pstored import __version__, durable
 from pstored.archive import SCHEMA, Archive, join_id
 from pstored.archive import Harvest as Bundle
-from pstored.boots.attribution import Attribution, Confidence, KernelLines, Method, Question, attribute
+from pstored.boots.attribution import (
+    PROOFS,
+    Attribution,
+    Confidence,
+    KernelLines,
+    Method,
+    Question,
+    attribute,
+    without_twins,
+)
 from pstored.boots.ledger import known_boots
 from pstored.bundle import is_foreign, is_received, live_boot
 from pstored.config import Config
@@ -33,10 +41,10 @@ from pstored.parse.record import Record, decode_record
 from pstored.report import FileReport, Report, build
 
 logger = logging.getLogger(__name__)
+ALIKE = 64
+"""Of an import, which may be older than these: so many more, if they have its signature."""
 RECENT = 10
 """So many of the newest crashes may still grow by a harvest whose boot is not named."""
-PROOFS = (Method.KMSG, Method.STAMP, Method.JOURNAL)
-"""Methods whose answer nothing else overrules."""
 FORGOTTEN = "found earlier, and no longer in the journal: "
 """Stands before evidence that was kept of an earlier analysis."""
 
@@ -102,6 +110,8 @@ class _Crash(NamedTuple):
     confidence: str
     complete: bool
     harvests: tuple[str, ...]
+    signature: str | None
+    """The strict one."""
 
 
 def _is_sure(boot: _Crash | Attribution) -> bool:
@@ -179,7 +189,7 @@ class _Analyzer:
         records = self._records(harvest_id)
         started_ns = _started_ns(self._bundle(harvest_id).facts)
         incidents = group(records, stamp_prefix=self.config.boots.stamp_prefix, started_ns=started_ns)
-        boots = _without_twins([self._attribute(incident, harvest_id) for incident in incidents])
+        boots = without_twins([self._attribute(incident, harvest_id) for incident in incidents])
         crashes: list[str] = []
         notes: list[str] = []
         consoles: list[dict[str, Any]] = []
@@ -190,7 +200,7 @@ class _Analyzer:
                 notes.append(no_crash(incident))
                 consoles += _consoles(incident, boot)
                 continue
-            older = self._find_older(incident, boot, harvest_id, again=again)
+            older = self._find_older(incident, event, boot, harvest_id, again=again)
             if older is None:
                 crash = self._write(incident, event, boot, crash_id=self._new_id(incident, harvest_id), order=order)
                 order += 1
@@ -294,15 +304,25 @@ class _Analyzer:
         if self._earlier is None:
             self._earlier = [
                 _Crash(
-                    s["id"], s["revision"], s["order"], s["boot"], s["confidence"], s["complete"], tuple(s["harvests"])
+                    id=s["id"],
+                    revision=s["revision"],
+                    order=s["order"],
+                    boot_id=s["boot"],
+                    confidence=s["confidence"],
+                    complete=s["complete"],
+                    harvests=tuple(s["harvests"]),
+                    signature=s["signature"],
                 )
                 for s in reversed(self.archive.crash_summaries())
                 if s["harvests"]
             ]
         return list(reversed(self.made.values())) + [c for c in self._earlier if c.id not in self.made]
 
-    def _find_older(self, incident: Incident, boot: Attribution, harvest_id: str, *, again: bool) -> _Crash | None:
+    def _find_older(
+        self, incident: Incident, event: Event, boot: Attribution, harvest_id: str, *, again: bool
+    ) -> _Crash | None:
         """The crash of an earlier harvest that this incident is more of."""
+        alike = ALIKE if is_foreign(self._bundle(harvest_id).facts) and event.strict else 0
         for at, crash in enumerate(self._known(again=again)):
             if crash.harvests == (harvest_id,):
                 continue  # this very harvest's
@@ -310,7 +330,11 @@ class _Analyzer:
             if _is_sure(boot) and _is_sure(crash):
                 if same_id:
                     return crash
-            elif (same_id and incident.is_of_firmware()) or (at < RECENT and self._belong_together(crash, incident)):
+                continue
+            is_near = at < RECENT
+            if not is_near and alike and crash.signature == event.strict:
+                is_near, alike = True, alike - 1
+            if (same_id and incident.is_of_firmware()) or (is_near and self._belong_together(crash, incident)):
                 return crash
         return None
 
@@ -384,7 +408,14 @@ class _Analyzer:
         )
         self._store(report, contents)
         self.made[crash_id] = _Crash(
-            crash_id, revision, order, boot.boot_id, boot.confidence, report.complete, tuple(harvests)
+            crash_id,
+            revision,
+            order,
+            boot.boot_id,
+            boot.confidence,
+            report.complete,
+            tuple(harvests),
+            event.strict or None,
         )
         if tell:
             self.changed.append(crash_id)
@@ -448,22 +479,6 @@ def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:
         {"boot_id": boot.boot_id, "sure": _is_sure(boot), "name": name, "orderly": ends_orderly(log)}
         for name, log in incident.logs()
         if name.startswith("console") and boot.boot_id is not None
-    ]
-
-
-def _without_twins(boots: list[Attribution]) -> list[Attribution]:
-    """What seems to be of different boots cannot be of one: then neither is named, but by a stamp or the journal."""
-    count = Counter(boot.boot_id for boot in boots)
-    return [
-        Attribution(
-            boot_id=None,
-            method=Method.UNKNOWN,
-            confidence=Confidence.NONE,
-            evidence=(f"several crashes of different boots would be of boot {boot.boot_id}", *boot.evidence),
-        )
-        if boot.boot_id is not None and boot.method not in PROOFS and count[boot.boot_id] > 1
-        else boot
-        for boot in boots
     ]
 
 

@@ -296,6 +296,28 @@ def test_the_serial_log_of_the_same_boot_is_the_same_crash(
     assert crash["boot"]["method"] != "elimination"
 
 
+def test_an_old_crash_is_found_among_many(root: MakeRoot, pstored: Pstored, tmp_path: Path) -> None:
+    """A serial log that somebody brings when a dozen other crashes have come since."""
+    made = root("lab-erst")
+    assert pstored("collect", root=made).status in (0, 1)
+    others = tmp_path / "others"
+    others.mkdir()
+    for number in range(12):
+        path = others / f"dmesg-efi-{1_795_900_000 + number}01001"
+        path.write_bytes(b"Panic#1 Part1\n<0>[%5d.000001] Kernel panic - not syncing: number %d\n" % (number, number))
+        os.utime(path, (1_795_900_000 + number, 1_795_900_000 + number))
+    assert pstored("import", str(others), root=made).status == 0
+    assert len(made.crashes()) == 13
+    log = tmp_path / "minicom.cap"
+    log.write_bytes(capture.load("lab-erst").serial("crash"))
+    assert pstored("import", str(log), root=made).status == 0
+    assert len(made.crashes()) == 13
+    assert {"console", "dmesg"} <= {r["type"] for r in crashes(made)[0]["records"]}
+    before = sorted(str(path) for path in made.crashes())
+    assert pstored("analyze", "--all", root=made).status == 0
+    assert sorted(str(path) for path in made.crashes()) == before
+
+
 # --- directories
 
 

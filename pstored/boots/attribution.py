@@ -14,6 +14,7 @@ The collecting boot is never named but by its own log, its stamp or its lines in
 The wall clock alone never decides.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -66,6 +67,10 @@ class Confidence(StrEnum):
     HIGH = "high"
     LOW = "low"
     NONE = "none"
+
+
+PROOFS = (Method.KMSG, Method.STAMP, Method.JOURNAL)
+"""Methods whose answer nothing else overrules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,3 +374,19 @@ METHODS: tuple[Callable[[Question, list[str]], Attribution | None], ...] = (
     _by_elimination,
 )
 """The order in which the methods are asked."""
+
+
+def without_twins(boots: list[Attribution]) -> list[Attribution]:
+    """What seems to be of different boots cannot be of one: then neither is named, but by a stamp or the journal."""
+    count = Counter(boot.boot_id for boot in boots)
+    return [
+        Attribution(
+            boot_id=None,
+            method=Method.UNKNOWN,
+            confidence=Confidence.NONE,
+            evidence=(f"several crashes of different boots would be of boot {boot.boot_id}", *boot.evidence),
+        )
+        if boot.boot_id is not None and boot.method not in PROOFS and count[boot.boot_id] > 1
+        else boot
+        for boot in boots
+    ]
