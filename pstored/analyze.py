@@ -28,13 +28,14 @@ from pstored.boots.attribution import (
     without_twins,
 )
 from pstored.boots.ledger import known_boots
-from pstored.bundle import is_foreign, is_received, live_boot
+from pstored.bundle import is_foreign, is_received, live_boot, started_ns
 from pstored.config import Config
 from pstored.crash import find_crash, holds_more, no_crash, texts
 from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, DiskError
 from pstored.incidents import Incident, are_one_boot, group, group_as_one
 from pstored.logs import ends_orderly
+from pstored.loops import End, Row, Rows
 from pstored.oops import Event
 from pstored.outbox import Outbox, enabled_sinks
 from pstored.parse.record import Record, decode_record
@@ -87,7 +88,7 @@ def analyze(
         again: do all harvests anew.
         touched: harvests whose erased.json has changed: the crashes with records of theirs are written anew.
     """
-    analyzer = _Analyzer(archive, config, journal)
+    analyzer = _Analyzer(archive, config, journal, again=again)
     if again:
         analyzer.remember(s["id"] for s in archive.crash_summaries() if s["method"] == Method.JOURNAL)
     todo = archive.harvest_ids() if again else archive.unanalyzed()
@@ -120,10 +121,11 @@ def _is_sure(boot: _Crash | Attribution) -> bool:
 
 
 class _Analyzer:
-    def __init__(self, archive: Archive, config: Config, journal: KernelLines | None) -> None:
+    def __init__(self, archive: Archive, config: Config, journal: KernelLines | None, *, again: bool) -> None:
         self.archive = archive
         self.config = config
         self.journal = journal
+        self._again = again
         self.ledger = known_boots(archive)
         self.outbox = Outbox(archive)
         self.changed: list[str] = []
@@ -135,6 +137,7 @@ class _Analyzer:
         self._bundles: dict[str, Bundle] = {}
         self._said: dict[tuple[str, str], Attribution] = {}  # by the journal, of a harvest's record, by name
         self._earlier: list[_Crash] | None = None
+        self._ended: Rows | None = None
 
     def take(self, harvest_id: str, *, again: bool) -> None:
         """Analyze one harvest; whatever goes wrong is noted, and stops nothing else.
@@ -187,8 +190,8 @@ class _Analyzer:
     def _analyze(self, harvest_id: str, *, again: bool) -> tuple[list[str], list[str], list[dict[str, Any]]]:
         """Crashes, notes, and the consoles that show none, with their boot and whether it ended in order."""
         records = self._records(harvest_id)
-        started_ns = _started_ns(self._bundle(harvest_id).facts)
-        incidents = group(records, stamp_prefix=self.config.boots.stamp_prefix, started_ns=started_ns)
+        began_ns = started_ns(self._bundle(harvest_id).facts)
+        incidents = group(records, stamp_prefix=self.config.boots.stamp_prefix, started_ns=began_ns)
         boots = without_twins([self._attribute(incident, harvest_id) for incident in incidents])
         crashes: list[str] = []
         notes: list[str] = []
@@ -254,7 +257,7 @@ class _Analyzer:
                 incident=incident,
                 ledger=tuple(known),
                 collecting_boot=collecting_boot,
-                started_ns=_started_ns(facts),
+                started_ns=started_ns(facts),
                 stamp_prefix=self.config.boots.stamp_prefix,
                 journal=self.journal,
                 received=is_received(facts),
@@ -391,6 +394,7 @@ class _Analyzer:
         tell: bool = True,
     ) -> str:
         harvests = sorted({r.harvest_id for r in incident.records()})
+        facts = [self._bundle(h).facts for h in harvests]
         contents = texts(incident)
         report = build(
             crash_id=crash_id,
@@ -399,12 +403,13 @@ class _Analyzer:
             incident=incident,
             event=event,
             boot=boot,
-            harvests=[self._bundle(h).facts for h in harvests],
+            harvests=facts,
             erased={(h, name): e for h in harvests for name, e in self.archive.load_erased(h).items()},
             files={
                 name: FileReport(size=len(text), sha256=hashlib.sha256(text).hexdigest())
                 for name, text in contents.items()
             },
+            row=lambda end: self._row(crash_id, order, facts[0], end),
         )
         self._store(report, contents)
         self.made[crash_id] = _Crash(
@@ -417,9 +422,22 @@ class _Analyzer:
             tuple(harvests),
             event.strict or None,
         )
+        self._rows().put(report.summary | {"id": crash_id})
         if tell:
             self.changed.append(crash_id)
         return crash_id
+
+    def _row(self, crash_id: str, order: int, facts: dict[str, Any], end: End) -> Row | None:
+        """The boots in a row up to this crash's."""
+        if is_foreign(facts) or is_received(facts):
+            return None
+        return self._rows().row(crash_id, order, end, [boot.boot_id for boot in self.ledger])
+
+    def _rows(self) -> Rows:
+        """The crashes so far, with how long a row of boots each of them ends."""
+        if self._ended is None:
+            self._ended = Rows(self.archive.crash_summaries(), again=self._again)
+        return self._ended
 
     def _store(self, report: Report, contents: dict[str, bytes]) -> None:
         directory = self.archive.crash_directory(report.id)
@@ -480,11 +498,3 @@ def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:
         for name, log in incident.logs()
         if name.startswith("console") and boot.boot_id is not None
     ]
-
-
-def _started_ns(facts: dict[str, Any]) -> int | None:
-    """When the collecting boot began, by its own clock."""
-    wall_ns, uptime_s = facts.get("time_ns"), facts.get("uptime_s")
-    if not isinstance(wall_ns, int) or not isinstance(uptime_s, int | float):
-        return None
-    return wall_ns - int(uptime_s * 1e9)

@@ -423,7 +423,7 @@ DAMAGED: dict[str, Any] = {
     "harvests": [],
 }
 """The summary of a crash whose crash.json cannot be read."""
-_LATER: dict[str, Any] = {"signature": None, "signature_loose": None, "sender": None}
+_LATER: dict[str, Any] = {"signature": None, "signature_loose": None, "sender": None, "row": None}
 """What the summaries of older reports lack."""
 
 

@@ -35,6 +35,14 @@ def is_received(facts: dict[str, Any]) -> bool:
     return isinstance(store, dict) and "sender" in store
 
 
+def started_ns(facts: dict[str, Any]) -> int | None:
+    """When the collecting boot began, by its own clock."""
+    wall_ns, uptime_s = facts.get("time_ns"), facts.get("uptime_s")
+    if not isinstance(wall_ns, int) or not isinstance(uptime_s, int | float):
+        return None
+    return wall_ns - int(uptime_s * 1e9)
+
+
 def write_bundle(
     archive: Archive,
     store: Store,

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from pstored.loops import is_loop, read_row, words
 from pstored.terminal import Style, visible
 
 MAX_TITLE = 120
@@ -25,7 +26,8 @@ def short_line(crash: dict[str, Any]) -> str:
     when = _when(crash["time"]["wall"], doubtful=crash["time"]["doubtful"])
     whole = "" if crash["complete"] else "  (incomplete)"
     where += "?" if crash["boot"]["confidence"] == "low" else ""
-    return f"{_short(crash['id'])}  {when}  {where}  {crash['severity']}: {visible(crash['title'])}{whole}"
+    loop = "" if crash.get("loop") is None else f"  ({words(**crash['loop'])})"
+    return f"{_short(crash['id'])}  {when}  {where}  {crash['severity']}: {visible(crash['title'])}{whole}{loop}"
 
 
 def status_line(summaries: list[dict[str, Any]], due: list[str]) -> str:
@@ -39,7 +41,15 @@ def status_line(summaries: list[dict[str, Any]], due: list[str]) -> str:
     boot = f"boot {newest['boot'][:8]}{'?' * (newest['confidence'] == 'low')}" if newest["boot"] else "boot unknown"
     boot = f"{visible(newest['sender'])}, {boot}" if newest.get("sender") else boot
     title = visible(newest["title"])[:MAX_TITLE]
-    return f"{count}, newest {when} {_short(newest['id'])} ({boot}) {newest['severity']}: {title}; {what}"
+    return (
+        f"{count}, newest {when} {_short(newest['id'])} ({boot}) {newest['severity']}: {title}{_loop(newest)}; {what}"
+    )
+
+
+def _loop(summary: dict[str, Any]) -> str:
+    """What is said behind the title of a crash that is the latest of a loop."""
+    row = read_row(summary)
+    return f" ({words(row.count, row.since)})" if row is not None and is_loop(row) else ""
 
 
 def _short(crash_id: str) -> str:
@@ -80,5 +90,5 @@ def _row(s: dict[str, Any]) -> tuple[str, ...]:
         s["backend"] or "?",
         "yes" if s["complete"] else "no",
         s["severity"],
-        visible(s["title"]),
+        visible(s["title"]) + _loop(s),
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pstored.excerpt import excerpt
+from pstored.loops import words
 from pstored.oops import KINDS
 from pstored.oops.meaning import LOOK, describe_task
 from pstored.parse.filename import BESIDE, KMSG
@@ -72,6 +73,8 @@ def _facts(crash: dict[str, Any], style: Style) -> list[tuple[str, str]]:
     if sender := crash.get("sender"):
         facts += [("sender", visible(" ".join(word for word in (sender["address"], sender["host"]) if word)))]
     facts += [("when", when)]
+    if loop := crash.get("loop"):
+        facts += [("", style.red(visible(words(loop["count"], loop["since"]))))]
     facts += [("kernel", visible(kernel["release"] or "unknown"))]
     if kernel["hardware"]:
         facts += [("machine", visible(kernel["hardware"]))]

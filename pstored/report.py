@@ -4,6 +4,8 @@
 Nothing in it depends on when it was made: the analysis of the same archive gives the same report.
 """
 
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,6 +17,7 @@ from pstored.dumps import Dump
 from pstored.eventreport import EventReport, build_event, one_line
 from pstored.incidents import Incident
 from pstored.logs import EARLIEST_S, build_time_s
+from pstored.loops import LEAST, SOON_S, End, Row, is_loop
 from pstored.oops import Event, Severity
 from pstored.parse.end import BootEnd
 from pstored.parse.filename import KMSG
@@ -95,6 +98,13 @@ class EccReport(_Model):
     unrecoverable_blocks: int
 
 
+class LoopReport(_Model):
+    """A crash loop."""
+
+    count: int = Field(description="boots in a row, this one the last")
+    since: str | None = Field(description="when the first of them crashed, by its clock; null: not known")
+
+
 class RecordReport(_Model):
     """One record, as the kernel showed it."""
 
@@ -150,6 +160,11 @@ class Report(_Model):
     )
     time: TimeReport
     kernel: KernelReport
+    loop: LoopReport | None = Field(
+        default=None,
+        description=f"from the {LEAST}rd boot in a row on that ended in a panic of the same loose signature within "
+        f"{SOON_S / 60:.0f} minutes of its start; null: it is no crash loop, or that is not known",
+    )
     machine_id: str | None
     backend: str | None
     dumps: list[DumpReport]
@@ -177,6 +192,7 @@ def build(
     harvests: list[dict[str, Any]],
     erased: dict[tuple[str, str], dict[str, Any]],
     files: dict[str, FileReport],
+    row: Callable[[End], Row | None] = lambda end: None,  # noqa: ARG005
 ) -> Report:
     """Put a report together.
 
@@ -190,6 +206,7 @@ def build(
         harvests: harvest.json of all harvests involved, oldest first.
         erased: (harvest id, record name) to what erased.json says.
         files: the texts beside the report.
+        row: gives the boots in a row that ended like this one; None if they may be another machine's.
     """
     notes: list[str] = []
     end = None if incident.dumps else incident.end()
@@ -227,6 +244,16 @@ def build(
     others = other_reports(incident, event)
     if len(others) > MOST_REPORTS:
         notes.append(f"other_events: {len(others) - MOST_REPORTS} earlier ones are left out")
+    ended = row(
+        End(
+            boot=boot.boot_id,
+            signature=event.loose or None,
+            panicked=event.severity is Severity.PANIC,
+            uptime_s=time.uptime_s,
+            wall=time.wall,
+            collected_by=harvests[0].get("boot_id"),
+        )
+    )
     summary = {
         "time": time.wall,
         "doubtful": time.doubtful,
@@ -246,6 +273,7 @@ def build(
         "order": order,
         "revision": revision,
         "harvests": [h["id"] for h in harvests],
+        "row": None if ended is None else asdict(ended),
     }
     return Report(
         schema=1,
@@ -270,6 +298,7 @@ def build(
         sender=sender,
         time=time,
         kernel=kernel,
+        loop=LoopReport(count=ended.count, since=ended.since) if ended is not None and is_loop(ended) else None,
         machine_id=harvests[0].get("machine_id"),
         backend=backends[0] if backends else None,
         dumps=dumps,

@@ -29,6 +29,7 @@ FLOORS: list[set[str]] = [
         "cli.arguments",
         "ustar",
         "daemon.schedule",
+        "loops",
         "daemon.service",
         "daemon.wakeups",
         "readers.model",

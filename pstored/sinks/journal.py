@@ -12,6 +12,7 @@ from typing import Any
 from pstored.config import Journal
 from pstored.errors import SinkError
 from pstored.journal import journald
+from pstored.loops import words
 
 MESSAGE_ID = "eb9e49196125491e9e564cd5d430164f"
 """A kernel crash was collected (sd_id128 of our own; units/pstored.catalog explains it)."""
@@ -101,6 +102,9 @@ def message(crash: dict[str, Any]) -> str:
         return f"{where[0].upper()}{where[1:]} ended without a word: {title} ({kernel})"
     if crash["severity"] == "panic" and "panic" not in title:
         title += ", then panic"
+    loop = crash.get("loop")
+    if loop is not None:
+        title = f"{words(loop['count'], loop['since'])}: {title}"
     return f"{title} ({where}, {kernel})"
 
 
@@ -130,6 +134,7 @@ def fields(crash: dict[str, Any], *, text: bytes, report_path: str, cap: int) ->
         "PSTORE_SENDER": sender.get("address") or None,
         "PSTORE_SENDER_HOST": sender.get("host"),
         "PSTORE_BACKEND": crash["backend"],
+        "PSTORE_LOOP": None if crash.get("loop") is None else str(crash["loop"]["count"]),
         "PSTORE_COMPLETE": "1" if crash["complete"] else "0",
         "PSTORE_REPORT": report_path,
         "PSTORE_TEXT": text[-cap:] if cap and text else None,

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Crash loops: the same panic, soon after the start, boot after boot.  Pure.
+
+A *row* is of boots that followed one another, each of which ended in a panic of one loose signature within SOON_S of
+its start.  From LEAST boots on it is a loop.  The length of a row is kept with each crash, since the archive's limits
+may take those before it.
+
+Between two crashes lies the boot that collected the first; unless that is the one that crashed next, it lived, and so
+did those that the ledger has behind it: the row ends.  A boot that crashed before pstored ran in it is in no ledger.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+SOON_S = 600.0
+"""What a boot that is no use to anybody lives at the most; a watchdog's patience and a slow start are in it."""
+LEAST = 3
+"""Twice is bad luck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The boots in a row up to a crash's."""
+
+    count: int
+    """How many; 0: it did not end in a panic soon after its start."""
+    since: str | None
+    """When the first of them crashed: UTC, ISO 8601, by its own clock; None: not known."""
+    collected_by: str | None
+    """The boot that collected the crash; None: not known."""
+
+
+class End(NamedTuple):
+    """How a boot ended."""
+
+    boot: str | None
+    signature: str | None
+    """The loose one."""
+    panicked: bool
+    uptime_s: float | None
+    wall: str | None
+    collected_by: str | None
+
+
+class Ended(NamedTuple):
+    """A crash of the archive, as far as it matters here; in the order of collection."""
+
+    stamp: str
+    order: int
+    id: str
+    boot: str | None
+    signature: str | None
+    row: Row
+
+
+class Rows:
+    """The crashes of this machine, in the order of collection."""
+
+    def __init__(self, summaries: Iterable[Mapping[str, Any]] = (), *, again: bool = False) -> None:
+        """Take lines of ``pstored list``; if all is done *again*, only how much was counted then."""
+        self._all: list[Ended] = []
+        self._had: dict[str, Row] = {}
+        for summary in summaries:
+            if (row := read_row(summary)) is not None:
+                self._had[summary["id"]] = row
+            if not again:
+                self.put(summary)
+
+    def put(self, summary: Mapping[str, Any]) -> None:
+        """Take one more, or a newer revision; one that may be another machine's has no row."""
+        row = read_row(summary)
+        place = self._place(summary["id"], summary["order"])
+        if place < len(self._all) and self._all[place].id == summary["id"]:
+            del self._all[place]
+        if row is not None:
+            key = _key(summary["id"], summary["order"])
+            insort(self._all, Ended(*key, summary["boot"], summary["signature_loose"], row), key=lambda e: e[:3])
+
+    def row(self, crash_id: str, order: int, end: End, boots: Sequence[str]) -> Row:
+        """The row that a crash ends: no shorter than it was when the crashes before it were still there."""
+        row = follow(self.before(crash_id, order), end, boots)
+        had = self._had.get(crash_id, row)
+        return had if row.count and had.count > row.count else row
+
+    def before(self, crash_id: str, order: int) -> Ended | None:
+        """The crash that was collected before this one."""
+        place = self._place(crash_id, order)
+        return self._all[place - 1] if place else None
+
+    def _place(self, crash_id: str, order: int) -> int:
+        return bisect_left(self._all, _key(crash_id, order), key=lambda e: e[:3])
+
+
+def _key(crash_id: str, order: int) -> tuple[str, int, str]:
+    return crash_id.split("-")[0], order, crash_id
+
+
+def read_row(summary: Mapping[str, Any]) -> Row | None:
+    """The row in a line of ``pstored list``; None in an older one's, and where it may be another machine's."""
+    row = summary.get("row")
+    try:
+        return None if row is None else Row(int(row["count"]), row["since"], row["collected_by"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def follow(before: Ended | None, end: End, boots: Sequence[str]) -> Row:
+    """The row that a crash ends.
+
+    Args:
+        before: the crash before it, if there is one.
+        end: of the boot that crashed.
+        boots: the ledger's ids, oldest first.
+    """
+    if not end.panicked or end.signature is None or end.uptime_s is None or end.uptime_s > SOON_S:
+        return Row(0, None, end.collected_by)
+    first = Row(1, end.wall, end.collected_by)
+    if before is None or before.row.count == 0 or before.signature != end.signature:
+        return first
+    if end.boot is not None and before.boot == end.boot:  # more of the same boot
+        return replace(before.row, collected_by=end.collected_by)
+    if _lived_between(before.row.collected_by, end, boots):
+        return first
+    return Row(before.row.count + 1, before.row.since, end.collected_by)
+
+
+def _lived_between(collector: str | None, end: End, boots: Sequence[str]) -> bool:
+    """Whether a boot that collected the crash before, or came after that, did not crash."""
+    if collector not in boots:
+        return False
+    if end.boot in boots:
+        return boots.index(collector) < boots.index(end.boot)
+    if end.collected_by not in boots:
+        return False
+    between = boots.index(end.collected_by) - boots.index(collector)
+    return between > (end.boot is None)  # one of them is the one that crashed, if that is not named
+
+
+def is_loop(row: Row) -> bool:
+    """Whether it is long enough to be called one."""
+    return row.count >= LEAST
+
+
+def words(count: int, since: str | None) -> str:
+    """A loop in words."""
+    when = "" if since is None else f" since {since[:16].replace('T', ' ')}"
+    return f"crash loop: {count} boots in a row{when}"
