@@ -286,6 +286,18 @@ def test_a_region_in_a_dump_of_memory() -> None:
     assert remarks[0].text == "a region of ramoops begins at byte 0x7000"
 
 
+def test_a_region_where_the_parameters_say() -> None:
+    """As the kernel's command line has them: the rest of the memory is not looked at."""
+    there, other = Region(Parameters()), Region(Parameters())
+    there.dump(PANIC % b"there", seconds=S)
+    other.dump(PANIC % b"other", seconds=S)
+    memory = bytes(0x100000) + other.image() + there.image() + bytes(0x100000)
+    words = {"ramoops.mem_address": "0x200000", "ramoops.mem_size": "0x100000"}
+    for more in ({}, {"record_size": "0x8000", "console_size": "0x8000", "pmsg_size": "0x4000"}):
+        records, _ = read("ramoops", memory, parameters={**words, **more})
+        assert [r.data for r in records] == [PANIC % b"there"]
+
+
 def test_wrong_parameters_are_left_aside() -> None:
     """And said."""
     _, remarks = read("ramoops", Region(Parameters()).image(), parameters={"record_size": "much"})

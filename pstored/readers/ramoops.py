@@ -73,6 +73,9 @@ def read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:
         yield Remark(f"the parameters are of no use, and left aside: {e}", is_damage=True)
         given = parameters({})
     begins = _order(source)
+    if begins is None and given.mem_address:
+        source = Window(source, given.mem_address, given.mem_size)
+        begins = _order(source)
     if given.record_size is not None or given.console_size or given.pmsg_size:
         yield from _region(source, by_parameters(source, given, begins or "little"), options)
         return

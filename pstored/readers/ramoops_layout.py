@@ -56,6 +56,8 @@ class Layout(NamedTuple):
 class Parameters(NamedTuple):
     """What the driver was told, in bytes; None is what is not known."""
 
+    mem_address: int = 0
+    """Where the region is, in a dump of all memory from address 0 on."""
     mem_size: int | None = None
     record_size: int | None = None
     console_size: int = 0
