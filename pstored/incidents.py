@@ -22,6 +22,7 @@ NEAR_NS = 60_000_000_000
 """Without timestamps in the text, dumps with rising counts this near in time are one boot's."""
 
 
+OF_FIRMWARE = "firmware tells of the boot before the one that reads it"
 NEIGHBOURS = 64
 """So many of the newest boots are asked whether a record is theirs: a store with more is hostile, or a test."""
 
@@ -163,7 +164,7 @@ def group_as_one(records: list[Record]) -> Incident:
     firmware = [r for r in zones if r.backend == BERT and len(records) > 1]
     incident.zones += [r for r in zones if r not in firmware]
     incident.loose += firmware
-    incident.guesses += [f"{r.name}: firmware tells of the boot before the one that read it" for r in firmware]
+    incident.guesses += [f"{r.name}: {OF_FIRMWARE}" for r in firmware]
     return incident
 
 
@@ -291,6 +292,8 @@ def _why_newest(zone: Record) -> str:
     """Why a zone that names no boot is put with the newest: only console and pmsg are emptied at every boot."""
     if _is_log(zone):
         return "its zone holds the last boot before the collection"
+    if zone.backend == BERT:
+        return OF_FIRMWARE
     if zone.type == "ftrace":
         return "its zone goes on over boots, and may hold several"
     return "put with the newest for want of a better place"

@@ -82,7 +82,7 @@ def test_it_belongs_to_the_crash_of_that_boot(root: MakeRoot, pstored: Pstored) 
     assert {r["name"] for r in crash["records"]} == {"dmesg-erst-7711216860565340161", "cper-bert-0"}
     assert (crash["boot"]["id"], crash["boot"]["method"]) == (FIRST, "stamp")
     assert crash["title"].startswith("fatal hardware error: memory: ")
-    assert any("a guess: cper-bert-0: firmware tells" in note for note in crash["notes"])
+    assert any(note.startswith("a guess: cper-bert-0: ") and "firmware tells" in note for note in crash["notes"])
 
 
 def test_an_error_that_was_corrected_is_no_crash(root: MakeRoot, pstored: Pstored) -> None:
