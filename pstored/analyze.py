@@ -30,16 +30,16 @@ from pstored.boots.attribution import (
 from pstored.boots.ledger import known_boots
 from pstored.bundle import is_foreign, is_received, live_boot, started_ns
 from pstored.config import Config
-from pstored.crash import find_crash, holds_more, no_crash, texts
+from pstored.crashes.crash import find_crash, holds_more, no_crash, texts
+from pstored.crashes.incidents import Incident, are_one_boot, group, group_as_one
+from pstored.crashes.loops import End, Row, Rows
+from pstored.crashes.report import FileReport, Report, build
+from pstored.delivery.outbox import Outbox, enabled_sinks
 from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, DiskError
-from pstored.incidents import Incident, are_one_boot, group, group_as_one
 from pstored.logs import ends_orderly
-from pstored.loops import End, Row, Rows
 from pstored.oops import Event
-from pstored.outbox import Outbox, enabled_sinks
 from pstored.parse.record import Record, decode_record
-from pstored.report import FileReport, Report, build
 
 logger = logging.getLogger(__name__)
 ALIKE = 64

@@ -15,9 +15,9 @@ r"""The archive: what is kept, where, and how it survives.  Its layout is a publ
             dmesg.txt console.txt ...   what a person reads
             delivered.json              which sinks have it, and since when
         outbox/<sink>/<crash-id>.json   still to be delivered to the journal
-        outgoing/<sink>/...             what was sent to the outgoing sinks (pstored.outgoing); another user's
-        imported.json                   what systemd-pstore's directory holds that was imported (pstored.imports)
-        elsewhere.json                  what was seen of the store's neighbours (pstored.neighbours)
+        outgoing/<sink>/...             what was sent to the outgoing sinks (pstored.delivery.outgoing); another user's
+        imported.json                   what of systemd-pstore's directory was imported (pstored.intake.systemdpstore)
+        elsewhere.json                  what was seen of the store's neighbours (pstored.intake.neighbours)
         harvests.index crashes.index    caches, one line an entry; made again from the above when they disagree
 
 An id is ``<UTC time>-<digest>``.  Its time is that of the collection, or one second after the newest id's if the clock

@@ -9,11 +9,11 @@ import re
 import zlib
 from typing import Any, NamedTuple
 
-from pstored.disassemble import Instruction, disassemble
 from pstored.oops import KINDS, Event, Frame, Severity, analyze, explain_taint, principal
 from pstored.parse.decompress import UnpackError, unpack
 from pstored.parse.ecc import split_ecc_notice
-from pstored.symbols import Kernel, symbolize
+from pstored.symbolize.disassemble import Instruction, disassemble
+from pstored.symbolize.frames import Kernel, symbolize
 from pstored.terminal import Style, visible
 
 LARGEST = 1 << 30

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 from pstored.archive import Archive
 from pstored.config import Config
+from pstored.delivery.outbox import Entry, Outbox, enabled_sinks
 from pstored.errors import ArchiveError, DiskError, SinkError
 from pstored.host import Host
-from pstored.outbox import Entry, Outbox, enabled_sinks
 
 
 class Sink(Protocol):

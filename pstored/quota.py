@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from pstored import durable
 from pstored.archive import Archive, id_stamp, stamp_seconds
 from pstored.config import Config
+from pstored.delivery.outbox import Outbox, enabled_sinks
 from pstored.documents import load_json
 from pstored.errors import ArchiveError, StoreError
-from pstored.outbox import Outbox, enabled_sinks
 from pstored.store import RecordReadError, Store, record_key
 
 
@@ -127,7 +127,7 @@ def _due_outgoing(archive: Archive, config: Config) -> set[str]:
     """What the outgoing sinks are still to get."""
     if not config.outgoing:
         return set()
-    from pstored.courier import missing
+    from pstored.delivery.courier import missing
     from pstored.sinks import settings
 
     return {crash_id for sink in settings.enabled(config.outgoing) for crash_id in missing(archive, sink)}

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from pstored import kernellog
 from pstored.analyze import Found, analyze
 from pstored.archive import Archive
 from pstored.boots.history import History
@@ -18,16 +17,17 @@ from pstored.boots.ledger import Look, look, note_boot, read_ledger
 from pstored.boots.settle import settle
 from pstored.config import Config
 from pstored.deliver import Delivery, deliver
-from pstored.elsewhere import import_last_kmsg, import_received
 from pstored.erase import Outcome
 from pstored.errors import ArchiveError, DiskError, PstoredError, StoreError
 from pstored.harvest import NOTHING, Pass, harvest
 from pstored.host import BOOT_ID_FILE, Host
-from pstored.imports import import_systemd_pstore
-from pstored.intake import Import
+from pstored.intake import kernellog
+from pstored.intake.bundles import Import
+from pstored.intake.elsewhere import import_last_kmsg, import_received
+from pstored.intake.kdump import collect_kdump
+from pstored.intake.neighbours import import_bert, import_efi_variables, import_ramoops_memory
+from pstored.intake.systemdpstore import import_systemd_pstore
 from pstored.journal.bootjournal import BootJournal
-from pstored.kdump import collect_kdump
-from pstored.neighbours import import_bert, import_efi_variables, import_ramoops_memory
 from pstored.quota import prune
 from pstored.stamp import UNSTAMPED, Stamp, stamp
 from pstored.store import Store

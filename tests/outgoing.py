@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pstored.archive import Archive, id_stamp
+from pstored.delivery.payload import Parcel
 from pstored.errors import SinkError
-from pstored.payload import Parcel
 from pstored.sinks.base import OutgoingSink
 from tests.conftest import Root, run_pstored
 

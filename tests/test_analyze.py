@@ -15,9 +15,9 @@ from pstored.analyze import analyze
 from pstored.archive import Archive
 from pstored.boots.ledger import Look, note_boot, read_ledger
 from pstored.config import Config, load
+from pstored.crashes.report import Report
 from pstored.harvest import Pass, harvest
 from pstored.host import Host
-from pstored.report import Report
 from pstored.stamp import Stamp
 from tests.conftest import MakeRoot, Pstored, Root
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from pstored import durable
 from pstored.archive import STRAGGLERS, Archive, Receipt, make_id
+from pstored.crashes.report import Report
 from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, NotFoundError
 from pstored.index import Index
-from pstored.report import Report
 from tests.conftest import MakeRoot, Pstored, Root, forked
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")

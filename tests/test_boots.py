@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pstored.boots.attribution import SAMPLE, Attribution, Confidence, KernelLines, Method, Question, attribute
 from pstored.boots.ledger import Boot, format_ledger, parse_ledger
-from pstored.incidents import Incident, group
+from pstored.crashes.incidents import Incident, group
 from pstored.parse.record import decode_record
 
 PREFIX = "pstored: boot "

@@ -16,8 +16,8 @@ import pytest
 
 from fake_pstore import capture
 from pstored.archive import Archive
-from pstored.dumps import Dump
-from pstored.incidents import group
+from pstored.crashes.dumps import Dump
+from pstored.crashes.incidents import group
 from pstored.parse.record import decode_record
 from tests.conftest import Done, Root, run_pstored
 

@@ -19,7 +19,7 @@ import pytest
 
 from fake_pstore import capture
 from pstored.cli import parse, parser
-from pstored.report import Report
+from pstored.crashes.report import Report
 from tests.conftest import BOOT_ID, REPOSITORY, Done, MakeRoot, Pstored, Root
 
 PAIR = "lab-efi-twoboots"

@@ -12,11 +12,11 @@ import pytest
 from pstored import steps
 from pstored.archive import Archive
 from pstored.config import Config
-from pstored.courier import MOST_WAIT_S, PATIENCE, Round, Survey, missing, survey
-from pstored.dispatch import pack
+from pstored.delivery.courier import MOST_WAIT_S, PATIENCE, Round, Survey, missing, survey
+from pstored.delivery.dispatch import pack
+from pstored.delivery.outgoing import Health, Item, Outgoing, State
+from pstored.delivery.payload import Reporter, Wanted
 from pstored.errors import SinkError
-from pstored.outgoing import Health, Item, Outgoing, State
-from pstored.payload import Reporter, Wanted
 from pstored.sinks.base import OutgoingSink
 from pstored.sinks.file import FileSink
 from pstored.sinks.settings import Delivery, File, Text

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from fake_pstore import kernels, machine
 from fake_pstore.model import Options
 from fake_pstore.scenarios import SCENARIOS
-from pstored.crash import MIN_SHARED, find_crash, merge, texts
-from pstored.dumps import assemble
-from pstored.incidents import Incident, group
+from pstored.crashes.crash import MIN_SHARED, find_crash, merge, texts
+from pstored.crashes.dumps import assemble
+from pstored.crashes.incidents import Incident, group
 from pstored.oops import Severity
 from pstored.parse.record import Record, decode_record
 from tests.conftest import forked
@@ -187,7 +187,7 @@ def test_where_two_dumps_do_not_meet_a_line_of_ours_says_so() -> None:
 
 def test_many_dumps_of_one_log_give_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it is in all: what they share is at the end of what there is so far."""
-    monkeypatch.setattr("pstored.crash.LOST", 0)
+    monkeypatch.setattr("pstored.crashes.crash.LOST", 0)
     lines = [b"<6>[%5d.000000] line\n" % n for n in range(400)]
     dumps = [
         record(f"dmesg-ramoops-{n}", b"Oops#%d Part1\n" % (n + 1) + b"".join(lines[n * 6 : n * 6 + 10]))

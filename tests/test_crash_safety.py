@@ -15,11 +15,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import pstored.analyze
-import pstored.cli.archive
-import pstored.cli.collect
-import pstored.quota
-import pstored.report  # noqa: F401 - slow to import: here once, not in every child
 from pstored import deliver, steps
 from pstored.cli import run
 from tests.conftest import MakeRoot, Root, forked

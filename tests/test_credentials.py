@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pstored.credentials import MAX_SECRET, read_headers, read_secret
+from pstored.delivery.credentials import MAX_SECRET, read_headers, read_secret
 from pstored.errors import SinkError
 from tests.conftest import require
 

@@ -20,12 +20,12 @@ import pytest
 import pstored.cli.collect
 import pstored.cli.outbox
 import pstored.cli.outgoing
-import pstored.excerpt
+import pstored.page.excerpt
 import pstored.sinks.exec
 import pstored.sinks.file  # noqa: F401 - a user who may not read them needs them loaded
 from pstored.archive import Archive
 from pstored.cli import run
-from pstored.outgoing import Item, Outgoing, State
+from pstored.delivery.outgoing import Item, Outgoing, State
 from tests.conftest import REPOSITORY, Done, MakeRoot, Pstored, Root, forked, require, run_pstored
 from tests.outgoing import copy_crashes, crash_id, lines, uids
 

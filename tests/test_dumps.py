@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fake_pstore import capture, kernels, machine, names
 from fake_pstore.model import Options
 from fake_pstore.scenarios import SCENARIOS
-from pstored.dumps import MAX_PART, PART_GAP_NS, Dump, assemble
+from pstored.crashes.dumps import MAX_PART, PART_GAP_NS, Dump, assemble
 from pstored.parse.kmsg import gap_line
 from pstored.parse.record import Record, decode_record
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fake_pstore import capture
-from pstored.elsewhere import MAX_FILE, MAX_FILES
+from pstored.intake.elsewhere import MAX_FILE, MAX_FILES
 from tests.conftest import BOOT_ID, REPOSITORY, MakeRoot, Pstored, Root
 from tests.test_import_logs import crashes
 

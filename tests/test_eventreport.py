@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored.boots.attribution import Attribution, Confidence, Method
-from pstored.crash import find_crash
-from pstored.eventreport import LONGEST, MOST_FRAMES, build_event
-from pstored.incidents import group
+from pstored.crashes.crash import find_crash
+from pstored.crashes.eventreport import LONGEST, MOST_FRAMES, build_event
+from pstored.crashes.incidents import group
+from pstored.crashes.report import MOST_REPORTS, build
 from pstored.oops import analyze
 from pstored.oops.signature import loose
 from pstored.parse.record import Record, decode_record
-from pstored.report import MOST_REPORTS, build
 
 T0 = 1_795_407_522
 S = 10**9

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.excerpt import BEFORE, LINES, excerpt
+from pstored.page.excerpt import BEFORE, LINES, excerpt
 from pstored.terminal import Style
 
 COLOR = Style(color=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.daemon.fleet import (
+from pstored.daemon.senders import (
     LONGEST_S,
     MAX_BYTES,
     MAX_CRASH,

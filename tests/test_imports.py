@@ -18,10 +18,10 @@ from pstored.config import Archive, Config
 from pstored.errors import ArchiveError, StoreError
 from pstored.harvest import NOTHING
 from pstored.host import Host
-from pstored.imports import MAX_RECORD, import_systemd_pstore, split_text
-from pstored.intake import MAX_BUNDLES, Import
+from pstored.intake.bundles import MAX_BUNDLES, Import
+from pstored.intake.systemdpstore import MAX_RECORD, import_systemd_pstore, split_text
+from pstored.intake.tree import MAX_DEPTH
 from pstored.stages import Collected
-from pstored.tree import MAX_DEPTH
 from tests.conftest import MakeRoot, Pstored, Root, can_mount, forked, require
 from tests.fuse_pstore import FuseFile, fuse_store
 from tests.test_analyze import collect, live_through

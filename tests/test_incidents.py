@@ -11,8 +11,8 @@ from fake_pstore import capture, damage, kernels, machine, names
 from fake_pstore.machine import Outcome
 from fake_pstore.model import Options
 from fake_pstore.scenarios import SCENARIOS
-from pstored.crash import find_crash
-from pstored.incidents import Incident, group
+from pstored.crashes.crash import find_crash
+from pstored.crashes.incidents import Incident, group
 from pstored.parse.record import Record, decode_record
 
 PREFIX = "pstored: boot "

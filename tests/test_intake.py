@@ -6,7 +6,17 @@ from pathlib import Path
 from pstored.archive import Archive
 from pstored.bundle import describe
 from pstored.host import Host
-from pstored.intake import MAX_BUNDLES, MAX_PASS, MAX_RECORD, Fate, Intake, Offer, foreign_facts, make_offer, said_of
+from pstored.intake.bundles import (
+    MAX_BUNDLES,
+    MAX_PASS,
+    MAX_RECORD,
+    Fate,
+    Intake,
+    Offer,
+    foreign_facts,
+    make_offer,
+    said_of,
+)
 from pstored.readers.model import Salvaged
 
 S = 1_795_000_000 * 10**9

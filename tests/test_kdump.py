@@ -10,12 +10,12 @@ import pytest
 from fake_pstore import capture, kmemory, vmcore
 from fake_pstore.kdumptext import dmesg
 from fake_pstore.klog import Message
-from pstored import kdump
 from pstored.config import Config
 from pstored.config import Kdump as Settings
 from pstored.host import Host
-from pstored.intake import Import
-from pstored.kdump import MAX_CRASHES, collect_kdump
+from pstored.intake import kdump
+from pstored.intake.bundles import Import
+from pstored.intake.kdump import MAX_CRASHES, collect_kdump
 from tests.conftest import MakeRoot, Pstored, Root, require
 from tests.readers import panic_in_region
 

@@ -15,11 +15,11 @@ import pytest
 from fake_pstore import capture, devkmsg
 from fake_pstore.klog import KERN_ALERT, KERN_INFO, KERN_WARNING, USER_WARNING, Message
 from fake_pstore.tree import write_record
-from pstored import kernellog
 from pstored.archive import Archive
 from pstored.config import Config, load
 from pstored.host import Host
-from pstored.kernellog import look
+from pstored.intake import kernellog
+from pstored.intake.kernellog import look
 from pstored.parse.kmsg import parse_kmsg
 from tests.conftest import BOOT_ID, MakeRoot, Pstored, Root
 from tests.test_crash_safety import kill_everywhere, run_killed, told

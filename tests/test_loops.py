@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pstored.loops import SOON_S, End, Ended, Row, Rows, follow, read_row, words
+from pstored.crashes.loops import SOON_S, End, Ended, Row, Rows, follow, read_row, words
 from pstored.sinks.journal import fields
 from tests.conftest import MakeRoot, Pstored, Root
 

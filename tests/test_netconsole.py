@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from fake_pstore import capture
-from pstored.daemon.fleet import MAX_SENDERS, Fleet
 from pstored.daemon.receive import open_socket
+from pstored.daemon.senders import MAX_SENDERS, Fleet
 from pstored.errors import PstoredError
 from tests.conftest import REPOSITORY, MakeRoot, Pstored, Root, require
 from tests.test_watch import Start, start

@@ -14,10 +14,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 )
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from pstored import otlp
+from pstored.delivery import otlp
+from pstored.delivery.metrics import Counted, NewCrash, Standing, count, families
+from pstored.delivery.payload import Parcel, Reporter, System, Wanted, make_parcel
 from pstored.errors import SinkError
-from pstored.metrics import Counted, NewCrash, Standing, count, families
-from pstored.payload import Parcel, Reporter, System, Wanted, make_parcel
 from pstored.sinks.base import Setting
 from pstored.sinks.http import MAX_ANSWER, Answer
 from pstored.sinks.otlp import OtlpSink, find_url, parse_pairs, read_success, timeout_s, to_protobuf, wants_protobuf

@@ -9,7 +9,7 @@ import pytest
 from pstored import steps
 from pstored.archive import Archive
 from pstored.config import Config, Journal
-from pstored.outbox import Entry, Outbox, enabled_sinks
+from pstored.delivery.outbox import Entry, Outbox, enabled_sinks
 from tests.conftest import forked
 
 ID = "20261123T045102Z-0123456789ab"

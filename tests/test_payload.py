@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pstored.delivery.payload import Reporter, Wanted, cap, choose_text, clean, make_parcel, stack_trace
+from pstored.delivery.reporter import read_reporter
 from pstored.host import Host
-from pstored.payload import Reporter, Wanted, cap, choose_text, clean, make_parcel, stack_trace
-from pstored.reporter import read_reporter
 from pstored.sinks.settings import Text
 from tests.conftest import MakeRoot, Pstored
 

@@ -15,9 +15,9 @@ from fake_pstore.host import Host, write_host
 from pstored.archive import Archive, make_id
 from pstored.config import NOTHING, Config, Journal
 from pstored.config import Archive as Limits
+from pstored.delivery.outbox import Outbox
+from pstored.delivery.outgoing import Item, Outgoing, State
 from pstored.documents import dump_json
-from pstored.outbox import Outbox
-from pstored.outgoing import Item, Outgoing, State
 from pstored.quota import prune
 from pstored.sinks.settings import File
 from pstored.store import Store

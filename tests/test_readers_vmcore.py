@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from fake_pstore import capture, kmemory, vmcore
 from fake_pstore.klog import Message
 from fake_pstore.kmemory import MACHINES, Kind, Memory
+from pstored.intake.sources import open_source
 from pstored.logs import Log
 from pstored.parse.decompress import import_zstd
 from pstored.parse.record import decode_record
@@ -33,7 +34,6 @@ from pstored.readers.kdump.vmcore import READER, quick
 from pstored.readers.kdump.vmcore import read as read_vmcore
 from pstored.readers.memory import Held
 from pstored.readers.model import Options, Reader, Remark, Salvaged, Source
-from pstored.sources import open_source
 from tests.readers import damaged, kind_of, never_fails, panic_in_region, read
 
 WRITTEN = [

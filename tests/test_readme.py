@@ -12,10 +12,10 @@ import pytest
 from fake_pstore.capture import STAMP_PREFIX, load, populate_root
 from pstored.cli.parser import EPILOG, make_parser
 from pstored.config import Config
+from pstored.delivery.redact import KINDS as REDACTED
 from pstored.harvest import Pass
 from pstored.oops import KINDS as REPORTS
 from pstored.readers import KINDS
-from pstored.redact import KINDS as REDACTED
 from pstored.sinks import settings
 from pstored.sinks.journal import MESSAGE_ID, RESET_MESSAGE_ID, fields
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore import capture
-from pstored.redact import KEPT, KINDS, Redactor
+from pstored.delivery.redact import KEPT, KINDS, Redactor
 from tests.conftest import MakeRoot, Pstored
 
 GOES = [

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from pstored.delivery.relay import SOCKET, answer, ask, listener
 from pstored.errors import SinkError
 from pstored.host import Host
-from pstored.relay import SOCKET, answer, ask, listener
 
 
 @pytest.fixture

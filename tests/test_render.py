@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.listing import render_list, short_line
 from pstored.oops import KINDS
 from pstored.oops.meaning import LOOK
-from pstored.render import MOST_OTHERS, render_crash
+from pstored.page.listing import render_list, short_line
+from pstored.page.render import MOST_OTHERS, render_crash
 from pstored.terminal import Style, visible
 
 EVIL = "\x1b]0;pwn\x07\x1b[2J\x9b31m\r\x08\u202etxt\u2028\x00\x7f\udcff"

@@ -4,7 +4,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.repeats import Crash, Job, Plan, plan
+from pstored.delivery.repeats import Crash, Job, Plan, plan
 
 DAY = 86400
 

@@ -8,11 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from pstored.boots.attribution import Attribution, Confidence, Method
-from pstored.crash import find_crash
-from pstored.incidents import Incident, group
+from pstored.crashes.crash import find_crash
+from pstored.crashes.incidents import Incident, group
+from pstored.crashes.report import Report, build
 from pstored.logs import build_time_s
 from pstored.parse.record import Record, decode_record
-from pstored.report import Report, build
 from tests.conftest import MakeRoot, Pstored
 
 PREFIX = "pstored: boot "

@@ -7,7 +7,7 @@ import pytest
 
 from fake_pstore import damage, kernels
 from fake_pstore.scenarios import SCENARIOS
-from pstored.report import Report
+from pstored.crashes.report import Report
 from tests.conftest import Done, MakeRoot, Pstored, Root
 
 STORIES = [(name, backend) for name, scenario in SCENARIOS.items() for backend in scenario.backends]

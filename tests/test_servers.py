@@ -18,7 +18,7 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from pstored.redact import Redactor
+from pstored.delivery.redact import Redactor
 from tests.conftest import MakeRoot, Pstored, Root, require
 from tests.loopback import Says, Server, serve
 from tests.outgoing import copy_crashes, crash_id

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored.errors import StoreError
-from pstored.sources import MAX_DIGEST, MAX_IN_MEMORY, MAX_UNSIZED, Opened, open_source
+from pstored.intake.sources import MAX_DIGEST, MAX_IN_MEMORY, MAX_UNSIZED, Opened, open_source
 from tests.conftest import REPOSITORY, can_mount, forked, require
 from tests.fuse_pstore import FuseFile, fuse_store
 
@@ -104,7 +104,7 @@ def test_a_plain_file_is_itself(tmp_path: Path) -> None:
 def test_standard_input_is_read_whole(tmp_path: Path) -> None:
     """Packed or not, whatever its length."""
     code = (
-        "from pstored.sources import open_source\n"
+        "from pstored.intake.sources import open_source\n"
         "s = open_source('-')\n"
         "print(s.size, s.read(s.size - 5, 5), s.facts()['path'], [r.text for r in s.remarks])"
     )

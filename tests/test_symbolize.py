@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake_pstore.capture import load
-from pstored import symbolize as reader
-from pstored.disassemble import disassemble
 from pstored.errors import SymbolsError
 from pstored.oops import Event, Frame, analyze
-from pstored.symbolize import open_vmlinux, read_system_map
-from pstored.symbols import Kernel, SymbolTable, parse_system_map, symbolize
+from pstored.symbolize import vmlinux as reader
+from pstored.symbolize.disassemble import disassemble
+from pstored.symbolize.frames import Kernel, SymbolTable, parse_system_map, symbolize
+from pstored.symbolize.vmlinux import open_vmlinux, read_system_map
 from tests.conftest import forked, require
 from tests.test_decode import run
 from tests.test_oops_dialects import DIALECTS

@@ -9,11 +9,11 @@ import pytest
 
 from pstored.archive import Archive
 from pstored.config import Config
+from pstored.delivery.metrics import Family
+from pstored.delivery.outgoing import Health, Outgoing
+from pstored.delivery.tally import FILE, measure
 from pstored.host import Host
-from pstored.metrics import Family
-from pstored.outgoing import Health, Outgoing
 from pstored.sinks.settings import File
-from pstored.tally import FILE, measure
 from tests.conftest import MakeRoot, Root
 from tests.outgoing import copy_crashes, crash_id, revise
 from tests.test_courier import run_killed

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pstored.page.timeline import DAYS, duration, render_boots, render_days
 from pstored.terminal import Style
-from pstored.timeline import DAYS, duration, render_boots, render_days
 
 DAY = 86400
 T0 = 20_000 * DAY

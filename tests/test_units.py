@@ -15,8 +15,8 @@ from pstored.archive import Archive
 from pstored.cli.arguments import NETCONSOLE_PORT
 from pstored.config import Config, load
 from pstored.daemon import SPOOL
-from pstored.privileges import USER
-from pstored.relay import SOCKET
+from pstored.delivery.privileges import USER
+from pstored.delivery.relay import SOCKET
 from pstored.sinks import settings
 from pstored.sinks.journal import MESSAGE_ID
 from tests.conftest import REPOSITORY, require

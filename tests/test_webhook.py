@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pstored.archive import Archive
-from pstored.cloudevent import CONTENT_TYPE
+from pstored.delivery.cloudevent import CONTENT_TYPE
 from pstored.sinks.base import Setting
 from pstored.sinks.settings import Webhook
 from pstored.sinks.webhook import WebhookSink

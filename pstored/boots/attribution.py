@@ -21,8 +21,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from pstored.boots.ledger import Boot
-from pstored.dumps import Dump
-from pstored.incidents import Incident
+from pstored.crashes.dumps import Dump
+from pstored.crashes.incidents import Incident
 from pstored.logs import EARLIEST_S, Log, build_time_s
 from pstored.parse.filename import BERT, BESIDE
 from pstored.parse.record import Record

@@ -12,7 +12,7 @@ from pstored.documents import utc
 from pstored.host import Host
 from pstored.journal.bootjournal import BootJournal
 from pstored.logs import EARLIEST_S
-from pstored.timeline import render_boots, render_days
+from pstored.page.timeline import render_boots, render_days
 
 
 def boots(options: Namespace) -> int:

@@ -89,7 +89,7 @@ def _tell(context: Context, status_fd: int | None, due: list[str], *, retry: boo
     """Write how things stand to the descriptor, for the daemon; and whether it is to try again by itself."""
     if status_fd is None:
         return
-    from pstored.listing import status_line
+    from pstored.page.listing import status_line
 
     try:
         line = status_line(context.archive.crash_summaries(), due)

@@ -10,7 +10,7 @@ from pstored.cli.context import page, style
 from pstored.decode import add_code, add_symbols, render, to_json
 from pstored.decode import decode as decode_log
 from pstored.errors import NotFoundError
-from pstored.symbols import Kernel
+from pstored.symbolize.frames import Kernel
 
 STANDARD_INPUT = "-"
 
@@ -35,7 +35,7 @@ def decode(options: Namespace) -> int:
 def _kernel(options: Namespace) -> AbstractContextManager[Kernel | None]:
     if options.vmlinux is None and options.system_map is None:
         return nullcontext()
-    from pstored.symbolize import open_vmlinux, read_system_map
+    from pstored.symbolize.vmlinux import open_vmlinux, read_system_map
 
     if options.vmlinux is not None:
         return open_vmlinux(options.vmlinux)

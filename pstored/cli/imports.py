@@ -8,7 +8,7 @@ from pstored.cli import output
 from pstored.cli.collect import find_crashes
 from pstored.cli.context import Context, open_context
 from pstored.errors import ArchiveError, PstoredError, report
-from pstored.intake import Import
+from pstored.intake.bundles import Import
 from pstored.readers.model import Options
 
 
@@ -50,10 +50,10 @@ def import_(options: Namespace) -> int:
 
 
 def _import(context: Context, options: Namespace, path: str | None) -> list[Import]:
-    from pstored.elsewhere import import_last_kmsg, import_received
-    from pstored.imports import import_systemd_pstore
-    from pstored.neighbours import import_bert, import_efi_variables, import_ramoops_memory
-    from pstored.salvage import Wanted, import_path
+    from pstored.intake.elsewhere import import_last_kmsg, import_received
+    from pstored.intake.neighbours import import_bert, import_efi_variables, import_ramoops_memory
+    from pstored.intake.salvage import Wanted, import_path
+    from pstored.intake.systemdpstore import import_systemd_pstore
     from pstored.stages import with_room
 
     host, config = context.host, context.config

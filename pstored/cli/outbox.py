@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from pstored.cli.context import Context, page, style
 from pstored.cli.output import print_json
-from pstored.courier import Waiting, survey
+from pstored.delivery.courier import Waiting, survey
+from pstored.delivery.outbox import Outbox, enabled_sinks
+from pstored.delivery.outgoing import Health, Outgoing, State
+from pstored.delivery.privileges import become_owner
 from pstored.documents import utc
-from pstored.outbox import Outbox, enabled_sinks
-from pstored.outgoing import Health, Outgoing, State
-from pstored.privileges import become_owner
 from pstored.sinks import settings
 from pstored.terminal import Style, visible
 

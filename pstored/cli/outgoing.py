@@ -8,11 +8,11 @@ import time
 from typing import Any
 
 from pstored.cli.context import Context, warn
-from pstored.courier import Survey
-from pstored.dispatch import Dispatch, dispatch, look
+from pstored.delivery.courier import Survey
+from pstored.delivery.dispatch import Dispatch, dispatch, look
+from pstored.delivery.outgoing import State
+from pstored.delivery.relay import answer, ask, listener
 from pstored.errors import SinkError
-from pstored.outgoing import State
-from pstored.relay import answer, ask, listener
 from pstored.sinks import settings
 from pstored.terminal import visible
 

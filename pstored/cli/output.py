@@ -14,8 +14,8 @@ from pstored.terminal import some, visible
 if TYPE_CHECKING:
     from pstored.analyze import Found
     from pstored.deliver import Delivery
-    from pstored.intake import Import
-    from pstored.kernellog import Look
+    from pstored.intake.bundles import Import
+    from pstored.intake.kernellog import Look
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def look_facts(look: "Look | None") -> dict[str, Any] | None:
 
 def print_look(look: "Look") -> None:
     """A look into the kernel's log."""
-    from pstored.kernellog import DEVICE
+    from pstored.intake.kernellog import DEVICE
 
     for warning in look.warnings:
         warn(warning)
@@ -132,7 +132,7 @@ def _source(imported: "Import") -> str:
 
 def print_found(found: "Found", crashes: "Sequence[dict[str, Any]]") -> None:
     """What the analysis found; a line each."""
-    from pstored.listing import short_line
+    from pstored.page.listing import short_line
 
     for crash in crashes:
         print(short_line(crash))

@@ -31,7 +31,7 @@ def check_config(options: Namespace) -> int:
 
 def schema(options: Namespace) -> int:  # noqa: ARG001 - as all commands
     """The JSON Schema of crash.json."""
-    from pstored.report import Report
+    from pstored.crashes.report import Report
 
     print(json.dumps(Report.model_json_schema(by_alias=True), indent=2))
     return 0

@@ -10,7 +10,7 @@ from shlex import quote
 from typing import Any
 
 from pstored.cli.context import Context, page, style, width
-from pstored.listing import render_list
+from pstored.page.listing import render_list
 
 LOGS = ("dmesg.txt", "console.txt", "mce.txt", "cper.txt", "end.txt")
 """What a person opens first, if it is there."""
@@ -39,8 +39,8 @@ def show(options: Namespace) -> int:
     if options.json:
         print(json.dumps(crash, indent=2))
         return 0
-    from pstored.outbox import Outbox
-    from pstored.render import render_crash
+    from pstored.delivery.outbox import Outbox
+    from pstored.page.render import render_crash
 
     directory = archive.crash_directory(crash_id)
     texts = {}

@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 
 from pstored.daemon.child import KILL_AFTER_S, Child, printable, signal_name
-from pstored.daemon.fleet import Crash, Fleet
 from pstored.daemon.receive import Receiver, inherited, open_socket
 from pstored.daemon.schedule import Schedule
+from pstored.daemon.senders import Crash, Fleet
 from pstored.daemon.service import Signals, say, tell
 from pstored.daemon.spool import Spool
 from pstored.errors import ArchiveError, PstoredError, report

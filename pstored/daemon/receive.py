@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from pstored.daemon.fleet import MAX_DATAGRAM, Fleet
+from pstored.daemon.senders import MAX_DATAGRAM, Fleet
 from pstored.errors import PstoredError
 
 FIRST_FD = 3

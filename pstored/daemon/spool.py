@@ -18,7 +18,7 @@ import time
 
 from pstored import durable
 from pstored.daemon import SPOOL, WAKE
-from pstored.daemon.fleet import Crash
+from pstored.daemon.senders import Crash
 from pstored.errors import ArchiveError
 
 SUFFIX = ".jsonl"

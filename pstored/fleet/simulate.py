@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A fleet that never was, as its boards would send it: crashes as OTLP log records, and each day a sign of life.
 
-The records are made by the very code that sends real ones (:mod:`pstored.otlp`).  They have what makes real fleets hard
-to count: builds that come one after the other, boards that crash again and again, records that are delivered twice,
-crashes that grow by a revision, boards without a right clock, sums of crash loops.  The same seed gives the same fleet.
+The records are made by the very code that sends real ones (:mod:`pstored.delivery.otlp`). They have what makes real
+fleets hard to count: builds that come one after the other, boards that crash again and again, records that are
+delivered twice, crashes that grow by a revision, boards without a right clock, sums of crash loops. The same seed
+gives the same fleet.
 """
 
 import hashlib
@@ -13,12 +14,13 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any, NamedTuple
 
-from pstored import __version__, otlp
+from pstored import __version__
 from pstored.archive import id_stamp
+from pstored.delivery import otlp
+from pstored.delivery.metrics import Family
+from pstored.delivery.payload import Parcel, Reporter, System
 from pstored.documents import utc
 from pstored.fleet.bugs import Bug, Choice, make_bugs
-from pstored.metrics import Family
-from pstored.payload import Parcel, Reporter, System
 
 DAY = 86400
 BATCH = 500

@@ -25,7 +25,7 @@ LAST_LINES = 16
 """One of them is the last that was logged, whatever is damaged."""
 
 _OURS = b"--- pstored: "
-"""Begins a line of ours within a kernel's text, where something is missing (pstored.dumps)."""
+"""Begins a line of ours within a kernel's text, where something is missing (pstored.crashes.dumps)."""
 
 # identifier ["[" pid "]"] ":" SP message            src/journal/journald-syslog.c, syslog_parse_identifier()
 _IDENTIFIER = re.compile(rb"[ \t]*([^ \t]{1,256}?)(?:\[([^] \t[]{0,64})\])?:(?:[ \t]|$)")

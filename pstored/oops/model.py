@@ -34,7 +34,7 @@ class Frame(NamedTuple):
     context: str = "task"
     """What ran: ``task``, or on x86 the stack it stands on: ``irq``, ``nmi``, ``softirq``, or an exception's name."""
     file: str | None = None
-    """The source file; no log says that, but the kernel's debug information does: pstored.symbols."""
+    """The source file; no log says that, but the kernel's debug information does: pstored.symbolize.frames."""
     line: int | None = None
     """The line in it."""
 

@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pstored.metrics import Family
-from pstored.payload import Parcel, Reporter
+from pstored.delivery.metrics import Family
+from pstored.delivery.payload import Parcel, Reporter
 
 
 class Setting(NamedTuple):

@@ -16,8 +16,8 @@ import signal
 import subprocess
 from typing import Any
 
+from pstored.delivery.payload import Parcel
 from pstored.errors import SinkError
-from pstored.payload import Parcel
 from pstored.sinks.base import OutgoingSink
 from pstored.sinks.settings import Exec
 

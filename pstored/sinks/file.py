@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from pstored import durable
+from pstored.delivery.payload import Parcel
 from pstored.errors import ArchiveError, SinkError
-from pstored.payload import Parcel
 from pstored.sinks.base import OutgoingSink
 from pstored.sinks.settings import File
 

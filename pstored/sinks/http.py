@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 from pstored import __version__
-from pstored.credentials import find_secret, require_secret
+from pstored.delivery.credentials import find_secret, require_secret
 from pstored.errors import SinkError
 
 MAX_ANSWER = 4 * 1024 * 1024

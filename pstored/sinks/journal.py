@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from pstored.config import Journal
+from pstored.crashes.loops import words
 from pstored.errors import SinkError
 from pstored.journal import journald
-from pstored.loops import words
 
 MESSAGE_ID = "eb9e49196125491e9e564cd5d430164f"
 """A kernel crash was collected (sd_id128 of our own; units/pstored.catalog explains it)."""

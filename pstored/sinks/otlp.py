@@ -14,11 +14,11 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote
 
-from pstored import otlp
-from pstored.credentials import read_headers, read_secret
+from pstored.delivery import otlp
+from pstored.delivery.credentials import read_headers, read_secret
+from pstored.delivery.metrics import Family
+from pstored.delivery.payload import Parcel
 from pstored.errors import SinkError
-from pstored.metrics import Family
-from pstored.payload import Parcel
 from pstored.sinks.base import OutgoingSink, Setting
 from pstored.sinks.http import Answer, Server, Tls, judge
 from pstored.sinks.settings import Compression, Encoding, Otlp, Timestamp

@@ -3,7 +3,7 @@
 
 Imported by :mod:`pstored.config` where a file has one of them, and only then.  What is unset is None: then
 ``[delivery]``, or the sink's own default, counts.  No key holds a secret: those that name a file with one take a path,
-or the name of a systemd credential (:mod:`pstored.credentials`).
+or the name of a systemd credential (:mod:`pstored.delivery.credentials`).
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ class Delivery(NamedTuple):
     max_text_bytes: int = 64 * 1024
     """Of a longer text the beginning and the end go out."""
     redact: bool = True
-    """Leave out what identifies, or gives away (pstored.redact)."""
+    """Leave out what identifies, or gives away (pstored.delivery.redact)."""
     redact_words: tuple[str, ...] = ()
     """Further words to leave out: shell patterns, fnmatch(3)."""
 

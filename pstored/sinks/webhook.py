@@ -5,9 +5,9 @@ import gzip
 import json
 from typing import Any
 
-from pstored import cloudevent
+from pstored.delivery import cloudevent
+from pstored.delivery.payload import Parcel
 from pstored.errors import SinkError
-from pstored.payload import Parcel
 from pstored.sinks.base import OutgoingSink, Setting
 from pstored.sinks.http import Server, Tls, judge
 from pstored.sinks.otlp import secret_headers

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pstored.cli.archive
 import pstored.cli.collect
 import pstored.cli.imports
+import pstored.crashes.report
 import pstored.quota
-import pstored.report
 import pstored.sinks.restore
 import pstored.stages  # noqa: F401 - slow to import: here once, not in every child
 from pstored.cli import run

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pstored.intake.sources import open_source
 from pstored.readers import load
 from pstored.readers.model import Options, Salvaged
-from pstored.sources import open_source
 
 from .checks import Collected, check_boots, check_nothing_new, check_text, read_collected
 from .scenarios import STAMP, Bench, Scenario, boot_id, collect
@@ -26,7 +26,7 @@ export PYTHONPATH={Path(__file__).resolve().parents[2]} LC_ALL=C.UTF-8
 {sys.executable} -c '
 from pstored.readers.kdump.vmcore import READER
 from pstored.readers.model import Options
-from pstored.sources import open_source
+from pstored.intake.sources import open_source
 vmcore = open_source("/proc/vmcore")
 assert READER.recognize(vmcore)
 (log,) = READER.read(vmcore, Options())

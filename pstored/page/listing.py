@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from pstored.loops import is_loop, read_row, words
+from pstored.crashes.loops import is_loop, read_row, words
 from pstored.terminal import Style, visible
 
 MAX_TITLE = 120

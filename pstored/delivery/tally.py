@@ -13,11 +13,11 @@ from typing import Any
 from pstored import __version__
 from pstored.archive import Archive, stamp_seconds
 from pstored.config import Config
-from pstored.courier import missing
+from pstored.delivery.courier import missing
+from pstored.delivery.metrics import Counted, Family, NewCrash, Standing, count, families
+from pstored.delivery.outgoing import Outgoing
 from pstored.errors import ArchiveError
 from pstored.host import Host
-from pstored.metrics import Counted, Family, NewCrash, Standing, count, families
-from pstored.outgoing import Outgoing
 from pstored.sinks import settings
 
 FILE = "counters.json"

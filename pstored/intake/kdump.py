@@ -29,12 +29,12 @@ from pstored.config import Config
 from pstored.documents import dump_json, recall
 from pstored.errors import StoreError
 from pstored.host import Host
-from pstored.intake import LEFT, Fate, Import, Intake, Offer, foreign_facts, make_offer, said_of
-from pstored.tree import Sayings, walk
+from pstored.intake.bundles import LEFT, Fate, Import, Intake, Offer, foreign_facts, make_offer, said_of
+from pstored.intake.tree import Sayings, walk
 
 if TYPE_CHECKING:
+    from pstored.intake.sources import Opened
     from pstored.readers.model import Salvaged
-    from pstored.sources import Opened
 
 KIND = "kdump"
 MEMORY = "kdump.json"
@@ -194,7 +194,7 @@ class _Collector:
 
     def _read(self, file: _File, why: list[str]) -> "Salvaged | None":
         """The log that a file holds; or why it holds none."""
-        from pstored.sources import open_source
+        from pstored.intake.sources import open_source
 
         try:
             with closing(open_source(os.path.join(self.top, file.path), unpacked=False)) as opened:
@@ -204,9 +204,9 @@ class _Collector:
         return None
 
     def _log(self, opened: "Opened", file: _File, why: list[str]) -> "Salvaged | None":
+        from pstored.intake.salvage import everything, recognizes
         from pstored.readers.kdump import dmesgtext, vmcore
         from pstored.readers.model import Options, Remark
-        from pstored.salvage import everything, recognizes
 
         name = os.path.basename(file.path)
         reader = vmcore.quick(MAX_PIECES) if file.is_dump else dmesgtext.READER._replace(recognize=dmesgtext.is_log)
@@ -230,7 +230,7 @@ class _Collector:
 
     def _about(self, file: _File) -> str:
         """Where a dump lies, and how to know it again."""
-        from pstored.sources import open_source
+        from pstored.intake.sources import open_source
 
         what = f"the memory dump is {os.path.join(self.path, file.path)}, {file.size} bytes"
         try:

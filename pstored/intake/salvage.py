@@ -15,19 +15,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from typing import NamedTuple
 
-from pstored import imports
 from pstored.archive import Archive, Receipt
 from pstored.bundle import describe
 from pstored.config import Config
 from pstored.errors import StoreError
 from pstored.host import Host
-from pstored.intake import LEFT, Fate, Import, Intake, Offer, foreign_facts, make_offer, said_of
+from pstored.intake import systemdpstore
+from pstored.intake.bundles import LEFT, Fate, Import, Intake, Offer, foreign_facts, make_offer, said_of
+from pstored.intake.sources import STANDARD_INPUT, Opened, open_source
+from pstored.intake.tree import Sayings
 from pstored.readers import KINDS, load
 from pstored.readers.memory import Window
 from pstored.readers.model import Options, Reader, Remark, Salvaged, Source
-from pstored.sources import STANDARD_INPUT, Opened, open_source
 from pstored.store import RecordReadError
-from pstored.tree import Sayings
 
 logger = logging.getLogger(__name__)
 UNKNOWN = "nothing in it that pstored knows how to read"
@@ -57,7 +57,7 @@ def import_path(host: Host, config: Config, path: str, wanted: Wanted) -> Iterat
     if host.is_crash_kernel():
         return
     salvager = _Salvager(host, config, wanted)
-    if wanted.kind == imports.KIND or (path != STANDARD_INPUT and os.path.isdir(path)):
+    if wanted.kind == systemdpstore.KIND or (path != STANDARD_INPUT and os.path.isdir(path)):
         yield from salvager.directory(path)
     else:
         yield salvager.file(path)
@@ -85,12 +85,12 @@ class _Salvager:
     def directory(self, top: str) -> Iterator[Import]:
         """What systemd-pstore left, and then the rest, file by file."""
         others: list[str] = []
-        by_name = self.wanted.kind in (None, imports.KIND)
-        done = imports.import_systemd_pstore(
+        by_name = self.wanted.kind in (None, systemdpstore.KIND)
+        done = systemdpstore.import_systemd_pstore(
             self.host,
             self.config,
             top,
-            others=None if self.wanted.kind == imports.KIND else others,
+            others=None if self.wanted.kind == systemdpstore.KIND else others,
             only_list=self.wanted.only_list or not by_name,
         )
         if done is not None and by_name and (done.listed or done.problems or not others):

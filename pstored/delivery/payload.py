@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pstored.excerpt import excerpt
-from pstored.redact import Redactor
+from pstored.delivery.redact import Redactor
+from pstored.page.excerpt import excerpt
 from pstored.sinks.settings import Text
 from pstored.terminal import Style
 

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from pstored.errors import SymbolsError
-from pstored.symbols import Kernel, SymbolTable, parse_system_map
+from pstored.symbolize.frames import Kernel, SymbolTable, parse_system_map
 
 if TYPE_CHECKING:
     from elftools.dwarf.aranges import ARanges

@@ -7,10 +7,10 @@ Takes crash.json and its texts; whatever comes from a record is escaped, so that
 from collections.abc import Sequence
 from typing import Any
 
-from pstored.excerpt import excerpt
-from pstored.loops import words
+from pstored.crashes.loops import words
 from pstored.oops import KINDS
 from pstored.oops.meaning import LOOK, describe_task
+from pstored.page.excerpt import excerpt
 from pstored.parse.filename import BESIDE, KMSG
 from pstored.terminal import Style, some, visible
 

@@ -8,7 +8,7 @@ r"""What each outgoing sink has been sent, and what failed: on disk, in a place 
             <crash-id>.<revision>.<state>          one crash
             <crash-id>.<revision>x<count>.<state>  that crash, and with it others like it, which the file names
             sink.json                      failures in a row, when the next try is due, and why
-            counters.json                  what was counted for metrics (pstored.tally)
+            counters.json                  what was counted for metrics (pstored.delivery.tally)
 
 What is to be sent is written nowhere: it is what the archive has and this has not.  So who delivers need not write in
 the archive, and who writes in the archive need not write here, where another user could lay traps for it.  States, the

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pstored.metrics import Family
-from pstored.payload import Parcel, Reporter, stack_trace
+from pstored.delivery.metrics import Family
+from pstored.delivery.payload import Parcel, Reporter, stack_trace
 
 SCOPE = "pstored.crash"
 EVENT = "linux.kernel.crash"

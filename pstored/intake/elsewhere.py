@@ -18,12 +18,12 @@ from pstored.config import Config
 from pstored.daemon import SPOOL
 from pstored.errors import StoreError
 from pstored.host import Facts, Host
-from pstored.intake import LEFT, MAX_RECORD, Fate, Import, Intake, Offer, foreign_facts, make_offer, said_of
+from pstored.intake.bundles import LEFT, MAX_RECORD, Fate, Import, Intake, Offer, foreign_facts, make_offer, said_of
+from pstored.intake.tree import Sayings
 from pstored.readers import load
 from pstored.readers.memory import Held
 from pstored.readers.model import Options, Remark, Salvaged
 from pstored.store import RecordReadError, read_whole
-from pstored.tree import Sayings
 
 RECEIVED = "netconsole"
 LAST_KMSG = "last-kmsg"

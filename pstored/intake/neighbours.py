@@ -20,12 +20,12 @@ from pstored.config import Config
 from pstored.documents import dump_json, recall
 from pstored.errors import StoreError
 from pstored.host import Host
-from pstored.intake import LEFT, Fate, Import, Intake, Offer, identify, make_offer, said_of
+from pstored.intake.bundles import LEFT, Fate, Import, Intake, Offer, identify, make_offer, said_of
+from pstored.intake.tree import Sayings
 from pstored.readers import load
 from pstored.readers.memory import Held, Window
 from pstored.readers.model import Options, Remark, Salvaged
 from pstored.store import RecordReadError, read_whole, record_key
-from pstored.tree import Sayings
 
 EFIVARS = "/sys/firmware/efi/efivars"
 DEV_MEM = "/dev/mem"
@@ -121,7 +121,7 @@ def import_ramoops_memory(host: Host, config: Config, *, only_list: bool = False
 
 
 def _region(host: Host, address: int, size: int, parameters: dict[str, str]) -> Iterator[Salvaged | Remark]:
-    from pstored.sources import open_source
+    from pstored.intake.sources import open_source
 
     try:
         with closing(open_source(host.path(DEV_MEM), address + size)) as opened:

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from pstored.archive import Archive, stamp_seconds
 from pstored.config import Config
+from pstored.delivery.outgoing import Health, Item, Outgoing, State
+from pstored.delivery.payload import Parcel
+from pstored.delivery.repeats import Crash, plan
 from pstored.documents import utc
 from pstored.errors import ArchiveError, PstoredError, SinkError
-from pstored.outgoing import Health, Item, Outgoing, State
-from pstored.payload import Parcel
-from pstored.repeats import Crash, plan
 from pstored.sinks import settings
 from pstored.sinks.base import OutgoingSink
 from pstored.terminal import visible

@@ -6,7 +6,7 @@ import os
 import pwd
 
 from pstored import durable
-from pstored.outgoing import DIRECTORY_MODE
+from pstored.delivery.outgoing import DIRECTORY_MODE
 
 USER = "pstored"
 """Of the service that delivers (units/pstored.sysusers)."""

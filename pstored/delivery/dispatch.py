@@ -18,14 +18,14 @@ from typing import Any, NamedTuple, NoReturn
 from pstored.archive import Archive, stamp_seconds
 from pstored.boots.ledger import read_ledger
 from pstored.config import Config
-from pstored.courier import Round, Survey, Waiting, survey, words
+from pstored.delivery.courier import Round, Survey, Waiting, survey, words
+from pstored.delivery.outgoing import Outgoing
+from pstored.delivery.payload import Parcel, Reporter, System, Wanted, make_parcel
+from pstored.delivery.privileges import USER, become_owner
+from pstored.delivery.reporter import read_reporter
 from pstored.documents import utc
 from pstored.errors import ArchiveError, PstoredError, SinkError
 from pstored.host import Host
-from pstored.outgoing import Outgoing
-from pstored.payload import Parcel, Reporter, System, Wanted, make_parcel
-from pstored.privileges import USER, become_owner
-from pstored.reporter import read_reporter
 from pstored.sinks import settings
 from pstored.sinks.base import OutgoingSink, Setting
 
@@ -269,7 +269,7 @@ def _deliver(host: Host, archive: Archive, config: Config, name: str, say: Calla
 
 def _measure(host: Host, archive: Archive, config: Config, name: str, make: Callable[[], OutgoingSink]) -> None:
     """Give a sink the metrics, if they have changed since it got them, or this is another boot."""
-    from pstored.tally import measure
+    from pstored.delivery.tally import measure
 
     families, outgoing = measure(host, archive, config, name), Outgoing(archive, name)
     digest = hashlib.sha256(repr((host.boot_id(), families)).encode()).hexdigest()

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from pstored.payload import Parcel
+from pstored.delivery.payload import Parcel
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 TYPE = "org.pstored.crash.v1"

@@ -5,8 +5,8 @@ import re
 from collections import Counter
 from dataclasses import replace
 
-from pstored.dumps import MAX_PART, Dump
-from pstored.incidents import Incident
+from pstored.crashes.dumps import MAX_PART, Dump
+from pstored.crashes.incidents import Incident
 from pstored.logs import Log, ends_orderly
 from pstored.oops import Event, EventKey, Severity, event_keys, find_events
 from pstored.parse.filename import BESIDE, split_record_name

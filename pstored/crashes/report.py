@@ -12,12 +12,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pstored.boots.attribution import Attribution, Confidence, Method
-from pstored.crash import other_reports
-from pstored.dumps import Dump
-from pstored.eventreport import EventReport, build_event, one_line
-from pstored.incidents import Incident
+from pstored.crashes.crash import other_reports
+from pstored.crashes.dumps import Dump
+from pstored.crashes.eventreport import EventReport, build_event, one_line
+from pstored.crashes.incidents import Incident
+from pstored.crashes.loops import LEAST, SOON_S, End, Row, is_loop
 from pstored.logs import EARLIEST_S, build_time_s
-from pstored.loops import LEAST, SOON_S, End, Row, is_loop
 from pstored.oops import Event, Severity
 from pstored.parse.end import BootEnd
 from pstored.parse.filename import KMSG

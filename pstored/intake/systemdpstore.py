@@ -35,10 +35,10 @@ from pstored.config import Config
 from pstored.documents import dump_json, recall
 from pstored.errors import StoreError
 from pstored.host import Host
-from pstored.intake import LEFT, Fate, Import, Intake, Offer, foreign_facts
+from pstored.intake.bundles import LEFT, Fate, Import, Intake, Offer, foreign_facts
+from pstored.intake.tree import Sayings, walk
 from pstored.parse.filename import split_record_name
 from pstored.store import CHUNK, MemoryStore, RecordReadError, Store
-from pstored.tree import Sayings, walk
 
 SYSTEMD_PSTORE = "/var/lib/systemd/pstore"
 KIND = "systemd-pstore"

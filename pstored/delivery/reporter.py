@@ -4,8 +4,8 @@
 import os
 
 from pstored import __version__
+from pstored.delivery.payload import Reporter
 from pstored.host import Host, os_build
-from pstored.payload import Reporter
 
 _DMI = "/sys/class/dmi/id/"
 _DEVICE_TREE = "/sys/firmware/devicetree/base/"

@@ -10,7 +10,7 @@ newest one, since console and pmsg hold the last boot before the collection: bot
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pstored.dumps import Dump, assemble
+from pstored.crashes.dumps import Dump, assemble
 from pstored.logs import EARLIEST_S, Log, build_time_s, ends_orderly
 from pstored.parse.end import BootEnd
 from pstored.parse.filename import BERT, BESIDE
