@@ -402,6 +402,6 @@ def test_a_full_disk_for_the_notes_is_said(five: Bench, own_mounts: Callable[[An
         return "", sink.names()
 
     said, got = own_mounts(child)
-    assert said.startswith("ArchiveError: cannot write to")
+    assert said.startswith("DiskError: cannot write to")
     assert "No space left" in said
     assert got
