@@ -54,8 +54,8 @@ def never_told(world: World) -> World:
 
 
 def overfull(world: World) -> World:
-    """An archive that must lose harvests."""
-    for number in range(3):
+    """An archive that must lose harvests: neither the first nor the latest of their signature."""
+    for number in range(5):
         world.root.add_erst_crash(number, b"Panic#1 Part1\n<0>[   7%d.000001] Kernel panic - not syncing: x\n" % number)
         collected(world)
     settings = (world.root.path / "etc/pstored.conf").read_text()
