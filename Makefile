@@ -25,7 +25,7 @@ demo: $(VENV)/.ready
 DAEMONS := prometheus
 test: $(VENV)/.fleet
 	.ci/apt openssl strace systemd systemd-journal-remote util-linux $(if $(CI),$(DAEMONS))
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --numprocesses=auto --dist=loadfile
 
 # Servers as fleets run them, which the tests deliver to. A library that one of them has from Debian's own Python 3.11.
 $(VENV)/.fleet: $(VENV)/.ready
@@ -38,7 +38,7 @@ $(VENV)/.fleet: $(VENV)/.ready
 # Real kernels in QEMU, crashed and collected from: some 20 minutes on two cores.
 test-vm: $(VENV)/.ready
 	.ci/apt $$(cat tests/vm/packages.txt)
-	$(VENV)/bin/pytest -m vm tests/vm
+	$(VENV)/bin/pytest -m vm tests/vm --numprocesses=auto
 
 # Killed, and failed, at every system call there is: the long ways of what `make test` goes short ways of.  Needs root;
 # an hour or two on two cores.

@@ -40,6 +40,24 @@ hypothesis.settings.load_profile("unhurried")
 hypothesis.settings.register_profile("long", max_examples=500_000, deadline=None)
 
 
+TRIED = "tried, and passed"
+"""The user property of a test that counts what it tries: what, and how much of it (tests/proof)."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much was proven: a line for each kind, and the sum."""
+    counts: dict[str, int] = {}
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == TRIED:
+                counts[value[0]] = counts.get(value[0], 0) + value[1]
+    if counts:
+        terminalreporter.section(f"proof: {TRIED}")
+        for what, number in sorted(counts.items()):
+            terminalreporter.write_line(f"{number:7} {what}")
+        terminalreporter.write_line(f"{sum(counts.values()):7} in all")
+
+
 def require(condition: object, reason: str) -> None:
     """Skip the test at home if *condition* is false; in CI, where everything is to be there, fail."""
     if condition:

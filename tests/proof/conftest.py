@@ -7,33 +7,23 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.conftest import TRIED
 from tests.proof import strace, workers
 from tests.proof.ends import End, end_of
 from tests.proof.strace import FORKS, Point
 from tests.proof.world import World, copy, make_world
 
-_tallies: dict[str, int] = {}
-
 Tally = Callable[[str, int], None]
 
 
 @pytest.fixture
-def tally() -> Tally:
+def tally(request: pytest.FixtureRequest) -> Tally:
     """Count points of a kind that were tried, and have passed."""
 
     def add(what: str, number: int) -> None:
-        _tallies[what] = _tallies.get(what, 0) + number
+        request.node.user_properties.append((TRIED, (what, number)))
 
     return add
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A line for each kind, and the sum."""
-    if _tallies:
-        terminalreporter.section("proof: tried, and passed")
-        for what, number in _tallies.items():
-            terminalreporter.write_line(f"{number:7} {what}")
-        terminalreporter.write_line(f"{sum(_tallies.values()):7} in all")
 
 
 HARMLESS = ("execve", "close", "exit_group", "mmap", "ioctl", "lseek", "fadvise64")

@@ -9,16 +9,19 @@ removing that directory gets everything anew::
     .cache/NAME/              one kernel: vmlinuz, config, release, modules/ (NAME.order and *.ko), ready
     .cache/NAME/initramfs     built at each use; it costs a second
     .cache/NAME/headers/      only once the oops module is wanted
+    .cache/lock               held by the one test process that changes any of it
 
 Sources: apt-get(8), modprobe(8), the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
 """
 
+import fcntl
 import functools
 import lzma
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,6 +96,25 @@ def run(command: Sequence[str | Path], *, cwd: Path | None = None) -> str:
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stderr}{done.stdout}")
     return done.stdout
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep other test processes (pytest-xdist) out of ``.cache/``; who holds this may call another that does."""
+    if _holders:
+        yield
+        return
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _holders.append(lock.name)
+        try:
+            yield
+        finally:
+            _holders.clear()
+
+
+_holders: list[str] = []
 
 
 @functools.cache
@@ -203,6 +225,7 @@ def _build_initramfs(home: Path, modules: Iterable[Path]) -> Path:
 
 
 @functools.cache
+@alone()
 def prepare(name: str) -> Boot:
     """Give what it takes to boot the kernel called *name* in `KERNELS`; downloads it at the first use.
 
@@ -220,6 +243,7 @@ def prepare(name: str) -> Boot:
 
 
 @functools.cache
+@alone()
 def oops_module(name: str) -> Path:
     """Build ``oops/oops.c`` for the kernel called *name*; gives the module file.
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real oops that the machine survives: from its own log at once, from pstore later, one crash; then a panic."""
 
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from . import kernels
 from .checks import Collected, Report, check_text, read_archived, read_collected, without_notice
+from .conftest import Found
 from .scenarios import OOPS, STAMP, Bench, boot_id, collect
 from .test_vm import directory
 
@@ -58,11 +58,8 @@ def check_not_doubled(last: Collected, crash: Report) -> None:
 
 
 @pytest.mark.parametrize(("kernel", "backend"), [("6.12", "erst"), ("6.1", "ramoops")])
-def test_oops_is_told_at_once_and_once(
-    kernel: str, backend: str, directory: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_oops_is_told_at_once_and_once(kernel: str, backend: str, directory: Path, found: Found) -> None:
     """Two oopses of one boot, forged ones before, a ring that has gone over them after; then the boot panics."""
-    began = time.monotonic()
     bench = Bench(directory, kernel, backend)
     module = (kernels.oops_module(kernel),)
     script = STAMP + FORGED + collect("-before", LOOK) + OOPS + collect("-at-once", LOOK) + collect("-again", LOOK)
@@ -88,6 +85,4 @@ def test_oops_is_told_at_once_and_once(
     parts = check_equal_lines(last)
     assert not last.left
     assert bench.collect(STAMP).report["crashes"] == []
-    with capsys.disabled():
-        found = f"{lines} lines at once; {parts} parts of pstore's oopses equal in them; then the panic: revision 3"
-        print(f"\nkernellog-{backend}-{kernel}: {found} ({time.monotonic() - began:.0f} s)", end="", flush=True)
+    found(f"{lines} lines at once; {parts} parts of pstore's oopses equal in them; then the panic: revision 3")

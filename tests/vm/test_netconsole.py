@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real kernel crashes far away, and ``pstored netconsole`` here has its last words: those of its serial line."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from tests import readers
 from tests.conftest import Root
 from tests.test_netconsole import crashes, listening
 
+from .conftest import Found
 from .test_vm import directory
 from .vm import Machine, Start
 
@@ -23,11 +23,8 @@ STAMP = (
 
 
 @pytest.mark.parametrize(("kernel", "extended"), [("6.1", ""), ("6.12", "+")], ids=["6.1-plain", "6.12-extended"])
-def test_crash_of_another_machine(
-    kernel: str, extended: str, directory: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_crash_of_another_machine(kernel: str, extended: str, directory: Path, found: Found) -> None:
     """Two boots panic: two crashes, of their sender, not of this machine, each line as on the serial console."""
-    began = time.monotonic()
     # panic=1: or else QEMU ends before what is in its network's queue is on the way
     machine = Machine(directory=directory / "machine", kernel=kernel, disk=False, network=True, arguments="panic=1")
     root = Root(path=directory / "root")
@@ -38,9 +35,9 @@ def test_crash_of_another_machine(
         crashed = [machine.crash(start), machine.crash(start)]
         listener.wait_for(lambda: len(crashes(root)) == 2, "second crash")
         assert listener.stop() == 0
-    found = crashes(root)
+    taken = crashes(root)
     lines = 0
-    for vm, crash in zip(crashed, found, strict=True):
+    for vm, crash in zip(crashed, taken, strict=True):
         assert (crash["title"], crash["severity"]) == ("Kernel panic: sysrq triggered crash", "panic")
         assert crash["sender"]["address"] == "127.0.0.1"
         assert (crash["boot"]["id"], crash["boot"]["confidence"]) == (vm.log.strip(), "low")
@@ -54,6 +51,4 @@ def test_crash_of_another_machine(
         wanted = {line for line in shown.distinctive if line[0] >= received.span[0]}
         assert wanted - received.distinctive == set()
         lines += len(wanted)
-    with capsys.disabled():
-        found_what = f"2 crashes, {lines} lines as on the serial console"
-        print(f"\nnetconsole-{kernel}: {found_what} ({time.monotonic() - began:.0f} s)", end="", flush=True)
+    found(f"2 crashes, {lines} lines as on the serial console")

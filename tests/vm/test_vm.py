@@ -4,13 +4,13 @@
 import compileall
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.vm import kernels
+from tests.vm.conftest import Found
 from tests.vm.kdump import KDUMP_SCENARIOS
 from tests.vm.scenarios import SCENARIOS, Scenario
 from tests.vm.service import SERVICE_SCENARIOS
@@ -22,7 +22,8 @@ pytestmark = pytest.mark.vm
 @pytest.fixture(scope="session", autouse=True)
 def _ready() -> None:
     """Have the bytecode beside the modules: an emulated CPU compiles them anew at every start, for seconds."""
-    compileall.compile_dir(kernels.HERE.parents[1] / "pstored", quiet=2)
+    with kernels.alone():
+        compileall.compile_dir(kernels.HERE.parents[1] / "pstored", quiet=2)
 
 
 @pytest.fixture
@@ -50,12 +51,9 @@ ALL = (*SCENARIOS, *KDUMP_SCENARIOS, *SERVICE_SCENARIOS)
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=[scenario.name for scenario in ALL])
-def test_scenario(scenario: Scenario, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scenario(scenario: Scenario, directory: Path, found: Found) -> None:
     """The scenario holds on a real kernel; what was found is printed, one line each."""
-    began = time.monotonic()
-    found = scenario.run(directory)
-    with capsys.disabled():
-        print(f"\n{scenario.name}: {found} ({time.monotonic() - began:.0f} s)", end="", flush=True)
+    found(scenario.run(directory))
 
 
 def test_machine_that_hangs_is_lost(directory: Path) -> None:
