@@ -25,7 +25,7 @@ demo: $(VENV)/.ready
 DAEMONS := prometheus
 test: $(VENV)/.fleet
 	.ci/apt openssl strace systemd systemd-journal-remote util-linux $(if $(CI),$(DAEMONS))
-	$(VENV)/bin/pytest --numprocesses=auto --dist=loadfile
+	$(VENV)/bin/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 # Servers as fleets run them, which the tests deliver to. A library that one of them has from Debian's own Python 3.11.
 $(VENV)/.fleet: $(VENV)/.ready

@@ -112,7 +112,8 @@ class _Guard:
         self._begun = monotonic()
         self._limits = resource.getrlimit(resource.RLIMIT_DATA)
         self._handler = signal.signal(signal.SIGALRM, self._give_up)
-        signal.setitimer(signal.ITIMER_REAL, max(self._left, 0.001))
+        # and each second from then on: an error raised within a destructor is dropped by Python
+        signal.setitimer(signal.ITIMER_REAL, max(self._left, 0.001), 1)
         lowest = min(limit for limit in (self._most, *self._limits) if limit != resource.RLIM_INFINITY)
         resource.setrlimit(resource.RLIMIT_DATA, (lowest, self._limits[1]))
 
