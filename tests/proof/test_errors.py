@@ -20,6 +20,8 @@ READING = ("EIO", "ENOMEM", "EACCES", "EINTR")
 OPENING = ("EMFILE", "ENFILE")
 FORKING = ("EAGAIN", "ENOMEM")
 SENDING = ("ENOBUFS", "ECONNREFUSED", "EMFILE", "ENOMEM")
+OTHERS = 100
+"""Points on the short way that change nothing."""
 OUTSIDE = ("/sys/fs/pstore/", "/proc/", "/sys/", "/etc/")
 """Below the root: what is not known from there makes another report than if it were, and a record comes later."""
 
@@ -102,10 +104,12 @@ def fail(prepared: Prepared, injection: Injection) -> list[str]:
 
 
 def injections(points: list[Point], way: str) -> list[Injection]:
-    """What fails in which way: all in all ways, or the first and last call of each kind in one."""
+    """What fails in which way: all in all ways, or in one the first and last change of a kind, and some others."""
     if way == "whole":
         return [Injection(point, error) for point in points for error in fitting(point)]
-    some = of_each_kind(points)
+    each = of_each_kind(points)
+    others = [point for point in each if not is_change(point)]
+    some = [point for point in each if is_change(point)] + others[:: max(1, len(others) // OTHERS)]
     return [Injection(point, fitting(point)[at % len(fitting(point))]) for at, point in enumerate(some)]
 
 
