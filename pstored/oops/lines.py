@@ -37,51 +37,34 @@ class Line(NamedTuple):
 #   netconsole 6,416,1758426,-,caller=T1;text                         Documentation/networking/netconsole.rst
 #   printk:    <6>[   12.345678][    T1] text                         kernel/printk/printk.c, info_print_prefix()
 #   PREEMPT_RT and Android put the CPU behind it: "000: ", "c0 "
-_TRANSPORT = re.compile(
+_PREFIX = re.compile(
     rb"(?:\*\* {1,2}[0-9]{1,9} printk messages dropped \*\* ?)?"
     rb"(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [^ ]{1,64} ([^ ]{1,64}(?: kernel)?:) ?"
     rb"|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8}[^ ]{0,16} (?:[^ :]{1,64} ){0,2}([^ ]{1,64}:) ?"
     rb"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} [0-9]{4}\] ?"
-    rb"|[0-9]{1,5},[0-9]{1,20},[0-9]{1,20},[^;\n]{1,80};)?"
-)
-_PRINTK = re.compile(
-    rb"(?:<([0-9]{1,5})> {0,4})?"
-    rb"(?:\[ {0,12}([0-9]{1,12})\.([0-9]{6}) ?\](?:\[ {0,5}([TC][0-9]{1,10}) ?\])? ?"
-    rb"(?:[^ :]{1,64} kernel: )?(?:[0-9]{3}: |c[0-9]{1,2} (?:[0-9]{1,6} )?)?)?"
+    rb"|[0-9]{1,5},[0-9]{1,20},[0-9]{1,20},[^;\n]{1,80};)?+"
+    rb"(?:<([0-9]{1,5})> {0,4}+)?+"
+    rb"(?:\[ {0,12}+([0-9]{1,12}+)\.([0-9]{6}) ?\](?:\[ {0,5}+([TC][0-9]{1,10}+) ?\])?+ ?+"
+    rb"(?:[^ :]{1,64}+ kernel: )?+(?:[0-9]{3}: |c[0-9]{1,2} (?:[0-9]{1,6} )?)?)?"
 )
 _INNER = re.compile(rb"\[ {0,4}([0-9]{1,12})\.([0-9]{6})\](?:\[ {0,5}([TC][0-9]{1,10})\])? ?")
-_CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_OUTER = frozenset(bytes([byte]) for byte in b"*0123456789" + _CAPITALS) | {b"[%c" % byte for byte in _CAPITALS}
-"""Byte, or bracket and byte, that a line begins with if anything stands before printk's own prefix."""
 
 
 def parse_line(raw: bytes) -> Line:
     """Take the prefixes off one line; a line without any is its own text."""
     if len(raw) > LONGEST_LINE:
         raw = raw[:LONGEST_LINE]
-    at = 0
-    foreign = False
-    if raw[:1] in _OUTER or raw[:2] in _OUTER:
-        outer = _TRANSPORT.match(raw)
-        assert outer is not None  # every part of both is optional
-        at = outer.end()
-        tag = outer[1] or outer[2]
-        foreign = tag is not None and not tag.endswith(b"kernel:")
-    found = _PRINTK.match(raw, at)
-    assert found is not None
-    priority, seconds, micros, caller = found.groups()
+    found = _PREFIX.match(raw)
+    assert found is not None  # every part of it is optional
+    tag, other_tag, priority, seconds, micros, caller = found.groups()
     text = raw[found.end() :]
     if text.endswith(b"\r"):
         text = text[:-1]
+    tag = tag or other_tag
+    foreign = (tag is not None and not tag.endswith(b"kernel:")) or (priority is not None and int(priority) > 7)
     if seconds is None:
-        inner = _inner(text)
-        return inner or Line(text, None, None, foreign or (priority is not None and int(priority) > 7))
-    return Line(
-        text,
-        int(seconds + micros) * 1000,
-        None if caller is None else caller.decode(),
-        foreign or (priority is not None and int(priority) > 7),
-    )
+        return _inner(text) or Line(text, None, None, foreign)
+    return Line(text, int(seconds + micros) * 1000, None if caller is None else caller.decode(), foreign)
 
 
 def split_message(line: Line, at: int) -> Line:
