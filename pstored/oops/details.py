@@ -18,7 +18,9 @@ from pstored.oops.facts import (
     parse_task,
 )
 from pstored.oops.frames import (
+    Words,
     is_user_pc,
+    make_frame,
     parse_bare,
     parse_frame,
     parse_from,
@@ -27,7 +29,6 @@ from pstored.oops.frames import (
     parse_pc,
     parse_title,
 )
-from pstored.oops.lines import Line
 from pstored.oops.model import Frame, Stack
 
 MOST_FRAMES = 2000
@@ -148,7 +149,7 @@ class _Reader:
             frame = parse_frame(text, at, self.context)
             if frame is None:
                 return self._read_position(text) or self._read_words(text)
-            self._take(frame)
+            self.take(frame)
             return True
         if text.startswith((b" ", b"[", b"\t")) and self._read_bare(text, at):
             return True
@@ -157,17 +158,18 @@ class _Reader:
     def _read_from(self, text: bytes, at: int) -> bool:
         pair = parse_from(text, at, self.context)
         if pair is not None:
-            self._take(pair[0])
+            self.take(pair[0])
             self.caller = pair[1]
         return pair is not None
 
     def _read_bare(self, text: bytes, at: int) -> bool:
         frame = parse_bare(text, at, self.context) if b"0x" in text or b"[" in text else None
         if frame is not None:
-            self._take(frame)
+            self.take(frame)
         return frame is not None
 
-    def _take(self, frame: Frame) -> None:
+    def take(self, frame: Frame) -> None:
+        """A line that is a frame."""
         if self.wants_lock:
             self.found.lock = self.found.lock or frame.function
             self.wants_lock = False
@@ -284,15 +286,20 @@ class _Reader:
             )
 
 
-def read_details(lines: Iterable[tuple[int, Line]]) -> Details:
+def read_details(lines: Iterable[tuple[int, bytes | Words]]) -> Details:
     """What the lines of one report say, its first line included.
 
     Args:
-        lines: index in the log, and line.
+        lines: index in the log, and text, or the words of a line that is nothing but a frame.
     """
     reader = _Reader()
+    last = 0
     for index, line in lines:
-        if reader.read(line.text):
-            reader.found.last = index
+        if not isinstance(line, bytes):
+            reader.take(make_frame(line, reader.context))
+        elif not reader.read(line):
+            continue
+        last = index
+    reader.found.last = last
     reader.finish()
     return reader.found

@@ -22,6 +22,12 @@ _FRAME = re.compile(
     rb"[ \t]{0,16}(?:(?:Caller|Call)?\(?\[<?(?:0x)?(?P<address>[0-9a-f]{4,16})>?\][): ]{0,4}){0,3}"
     rb"(?P<doubt>\? {0,2})?[({<]?" + _SYMBOL + rb"[)}>]{0,2}(?P<unreliable> \(unreliable\))?"
 )
+#   most lines of a report, whole: printk's own prefix, and a frame in the forms that are the most frequent
+_PLAIN = re.compile(
+    rb"(?>(?:<[0-7]>)?(?:\[ {0,12}+[0-9]{1,12}+\.[0-9]{6}\](?:\[ {0,5}+([TC][0-9]{1,10}+)\])? )?)"
+    rb"[ \t]{0,16}+(?:\[<?([0-9a-f]{4,16}+)>?\] {0,2}+){0,3}+(\? )?([A-Za-z_][\w.]{0,511}+)"
+    rb"\+0x([0-9a-f]{1,16}+)/0x([0-9a-f]{1,16}+)(?: \[([\w-]{1,64}+)\])?+( \(unreliable\))?\r?\Z"
+)
 #   arm, since 3.10: "[<c0..>] (callee) from [<c0..>] (caller+0x1/0x2)", since 5.15: " callee from caller+0x1/0x2"
 _FROM = re.compile(
     rb"[ \t]{0,16}(?:\[<(?:0x)?(?P<address>[0-9a-f]{4,16})>\] )?"
@@ -78,9 +84,23 @@ def parse_mark(text: bytes) -> tuple[str | None, int]:
 def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Frame | None:
     """The frame that a line names from byte *at* on; None if it names none."""
     found = _FRAME.match(text, at)
-    if found is None:
-        return None
-    address, doubt, name, offset, size, module, unreliable = found.groups()
+    return None if found is None else make_frame((None, *found.groups()), context)
+
+
+Words = tuple[bytes | None, ...]
+"""What a frame's line says: caller id, address, doubt, name, offset, size, module, doubt again."""
+
+
+def split_plain(raw: bytes) -> Words | None:
+    """The words of a line, its prefix included, that is nothing but a frame; None for what another reading is for."""
+    found = _PLAIN.match(raw)
+    return None if found is None else found.groups()
+
+
+def make_frame(words: Words, context: str) -> Frame:
+    """The frame that a line's words tell of."""
+    _, address, doubt, name, offset, size, module, unreliable = words
+    assert name is not None and offset is not None and size is not None
     return Frame(
         name.decode(),
         int(offset, 16),

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from pstored.oops.frames import Words as FrameWords
+from pstored.oops.frames import split_plain
 from pstored.oops.headers import Header, candidates, match_header
 from pstored.oops.lines import Line, from_kmsg, is_joined, parse_line, split_joined, split_message
 from pstored.oops.panics import Words, understand
@@ -82,6 +84,14 @@ class View:
         """One line as it stands in the log."""
         raw = self.raw[index]
         return raw.text if isinstance(raw, KmsgLine) else raw
+
+    def frame(self, index: int) -> FrameWords | None:
+        """The words of a line that is nothing but a frame, as most of a report are."""
+        raw = self.raw[index]
+        if isinstance(raw, bytes):
+            return split_plain(raw)
+        words = None if raw.facility else split_plain(raw.text)
+        return words if words is None or raw.caller is None else (raw.caller.encode(), *words[1:])
 
     def __getitem__(self, index: int) -> Line:
         line = self._parsed.get(index)
@@ -366,8 +376,10 @@ def _end(view: View, report: Report, limit: int) -> int:
     return max(limit, report.at + 1)
 
 
-def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[tuple[int, Line]]:
-    """The lines of a report and their indices; those of other tasks and CPUs are left out where the log tells.
+def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[tuple[int, bytes | FrameWords]]:
+    """The lines of a report by their indices, as texts, or as the words of what is nothing but a frame.
+
+    Those of other tasks and CPUs are left out where the log tells.
 
     Args:
         view: the log.
@@ -375,16 +387,26 @@ def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[tup
         reach: go on into the report that cut this one short.
     """
     caller = report.line.caller
-    stalls = report.kind in _STALLS
+    stalls = report.kind in _STALLS  # there the other CPUs answer with their traces
+
+    def is_ours(writer: str | None) -> bool:
+        return writer == caller or (stalls and writer is not None and writer.startswith("C"))
+
     if report.headless:
-        yield from ((i, line) for i in range(report.first, report.at) if _same_writer(line := view[i], report.line))
-    yield report.at, report.line
+        for i in range(report.first, report.at):
+            if _same_writer(line := view[i], report.line):
+                yield i, line.text
+    yield report.at, report.line.text
     for i in range(report.at + 1, max(report.last, report.reach) if reach else report.last):
+        words = view.frame(i)
+        if words is not None:
+            if caller is None or is_ours(words[0] and words[0].decode()):
+                yield i, words
+            continue
         line = view[i]
-        # in a stall, the other CPUs answer with their traces
-        ours = caller is None or line.caller == caller or (stalls and (line.caller or "").startswith("C"))
-        if ours and not line.foreign:
-            if is_joined(line):
-                yield from ((i, piece) for piece in split_joined(line))
-            else:
-                yield i, line
+        if line.foreign or not (caller is None or is_ours(line.caller)):
+            continue
+        if is_joined(line):
+            yield from ((i, piece.text) for piece in split_joined(line))
+        else:
+            yield i, line.text
