@@ -20,8 +20,9 @@ from pstored.oops.facts import explain_taint
 from pstored.oops.keys import EventKey, event_keys, is_finished
 from pstored.oops.kinds import KINDS
 from pstored.oops.model import Event, Frame, Severity, Stack
-from pstored.oops.reports import LONGEST, View, lost_report, view_lines, view_text
+from pstored.oops.reports import LONGEST, lost_report, view_lines, view_text
 from pstored.oops.reports import find_reports as split_reports
+from pstored.oops.view import View
 from pstored.parse.kmsg import KmsgLine
 
 __all__ = [

@@ -7,7 +7,8 @@ from pstored.oops import signature
 from pstored.oops.blame import blame
 from pstored.oops.details import Details, read_details
 from pstored.oops.model import Event, Frame, Severity
-from pstored.oops.reports import Report, View, lines_of
+from pstored.oops.reports import Report, lines_of
+from pstored.oops.view import View
 
 _HARMLESS = frozenset(
     ("warning", "lockdep", "memleak", "other", "reboot", "oom", "ubsan", "kcsan", "preempt-debug", "mce")

@@ -100,7 +100,9 @@ def split_plain(raw: bytes) -> Words | None:
 def make_frame(words: Words, context: str) -> Frame:
     """The frame that a line's words tell of."""
     _, address, doubt, name, offset, size, module, unreliable = words
-    assert name is not None and offset is not None and size is not None
+    assert name is not None
+    assert offset is not None
+    assert size is not None
     return Frame(
         name.decode(),
         int(offset, 16),

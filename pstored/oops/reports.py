@@ -2,17 +2,16 @@
 """Where the reports of a log begin and end, which lines belong together, and which panic belongs to which report."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 from pstored.oops.frames import Words as FrameWords
-from pstored.oops.frames import split_plain
 from pstored.oops.headers import Header, candidates, match_header
-from pstored.oops.lines import Line, from_kmsg, is_joined, parse_line, split_joined, split_message
+from pstored.oops.lines import Line, split_message
 from pstored.oops.panics import Words, understand
 from pstored.oops.rule import Role
+from pstored.oops.view import View
 from pstored.parse.header import split_dump_header
 from pstored.parse.kmsg import KmsgLine
 
@@ -69,37 +68,6 @@ _PRELUDE = re.compile(
 PRELUDE_LINES = 6
 
 
-class View:
-    """A log's lines, each parsed when it is first asked for."""
-
-    def __init__(self, raw: Sequence[bytes] | Sequence[KmsgLine]) -> None:
-        self.raw = raw
-        self._parse: Callable[[Any], Line] = from_kmsg if raw and isinstance(raw[0], KmsgLine) else parse_line
-        self._parsed: dict[int, Line] = {}
-
-    def __len__(self) -> int:
-        return len(self.raw)
-
-    def unparsed(self, index: int) -> bytes:
-        """One line as it stands in the log."""
-        raw = self.raw[index]
-        return raw.text if isinstance(raw, KmsgLine) else raw
-
-    def frame(self, index: int) -> FrameWords | None:
-        """The words of a line that is nothing but a frame, as most of a report are."""
-        raw = self.raw[index]
-        if isinstance(raw, bytes):
-            return split_plain(raw)
-        words = None if raw.facility else split_plain(raw.text)
-        return words if words is None or raw.caller is None else (raw.caller.encode(), *words[1:])
-
-    def __getitem__(self, index: int) -> Line:
-        line = self._parsed.get(index)
-        if line is None:
-            line = self._parsed[index] = self._parse(self.raw[index])
-        return line
-
-
 @dataclass(slots=True)
 class Report:
     """One report of a log."""
@@ -145,8 +113,9 @@ def view_text(text: bytes) -> tuple[View, list[tuple[int, Header, Line]]]:
 
 def view_lines(lines: Sequence[KmsgLine]) -> tuple[View, list[tuple[int, Header, Line]]]:
     """The same of lines that are parsed already."""
-    text = b"\n".join(line.text for line in lines)
-    view = View(lines)
+    raw = [line.text for line in lines]
+    text = b"\n".join(raw)
+    view = View(raw, lines)
     return view, list(_headers(view, text, candidates(text)))
 
 
@@ -250,7 +219,7 @@ def _belongs(view: View, reports: list[Report], index: int, header: Header, line
 
 
 def _has_trace(view: View, first: int, last: int) -> bool:
-    return any(b"+0x" in view.unparsed(i) for i in range(first + 1, last))
+    return next(view.holding(b"+0x", first + 1, last), None) is not None
 
 
 # -- panics
@@ -357,11 +326,10 @@ def is_end(text: bytes) -> bool:
 
 def _end(view: View, report: Report, limit: int) -> int:
     """Behind the report's last line: at its end mark, else where it must have ended."""
-    closed = report.kind in _CLOSED
-    for i in range(report.at + 1, limit):
-        raw = view.unparsed(i)
-        if b"---[ end " not in raw and not (closed and b"==========" in raw):
-            continue
+    marks = set(view.holding(b"---[ end ", report.at + 1, limit))
+    if report.kind in _CLOSED:
+        marks.update(view.holding(b"==========", report.at + 1, limit))
+    for i in sorted(marks):
         line = view[i]
         if line.foreign or not _same_writer(line, report.line):
             continue
@@ -370,7 +338,7 @@ def _end(view: View, report: Report, limit: int) -> int:
             # x86: once more where the one was that died first
             summary = i + 1 < limit and view[i + 1].text.startswith(b"RIP: ")
             return i + 2 if summary else i + 1
-        if closed and _RULE.match(line.text):
+        if report.kind in _CLOSED and _RULE.match(line.text):
             report.ended = True
             return i + 1
     return max(limit, report.at + 1)
@@ -388,25 +356,11 @@ def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[tup
     """
     caller = report.line.caller
     stalls = report.kind in _STALLS  # there the other CPUs answer with their traces
-
-    def is_ours(writer: str | None) -> bool:
-        return writer == caller or (stalls and writer is not None and writer.startswith("C"))
-
     if report.headless:
         for i in range(report.first, report.at):
             if _same_writer(line := view[i], report.line):
                 yield i, line.text
     yield report.at, report.line.text
-    for i in range(report.at + 1, max(report.last, report.reach) if reach else report.last):
-        words = view.frame(i)
-        if words is not None:
-            if caller is None or is_ours(words[0] and words[0].decode()):
-                yield i, words
-            continue
-        line = view[i]
-        if line.foreign or not (caller is None or is_ours(line.caller)):
-            continue
-        if is_joined(line):
-            yield from ((i, piece.text) for piece in split_joined(line))
-        else:
-            yield i, line.text
+    for i, writer, message in view.messages(report.at + 1, max(report.last, report.reach if reach else 0)):
+        if caller is None or writer == caller or (stalls and (writer or "").startswith("C")):
+            yield i, message
