@@ -145,6 +145,7 @@ _REGISTERS = re.compile(
     rb"[ \t]{0,8}(?!REGS)(?:[A-Za-z][A-Za-z0-9_]{0,9}|\$ ?\d{1,2}|Krnl GPRS)(?:-\d\d)?"
     rb" {0,4}[:=]? {1,4}[0-9a-f]{8,16}(?:[ \t]|$)"
 )
+_VALUE = re.compile(rb"[:=] ?(?:[0-9a-f]{4}:)?[0-9a-f]{8}")
 _NO_REGISTERS = frozenset((b"Code", b"Comm", b"address", b"Oops", b"EFLAGS"))
 
 
@@ -165,7 +166,7 @@ def begins_with_registers(text: bytes) -> bool:
 
 def has_registers(text: bytes) -> bool:
     """Whether a line names registers and their values."""
-    return (b":" in text or b"=" in text) and _NAMED.search(text) is not None
+    return _VALUE.search(text) is not None and _NAMED.search(text) is not None
 
 
 def parse_registers(text: bytes) -> dict[str, int]:

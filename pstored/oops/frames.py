@@ -165,6 +165,7 @@ _PC = re.compile(
     rb"Krnl PSW : [0-9a-f]{8,16} [0-9a-f]{8,16} |"  # s390
     rb"TPC: |IAOQ\[0\]: |ERA: {0,3}(?:[0-9a-f]{8,16} )?)" + _WHERE  # sparc, parisc, loongarch
 )
+_LR_CUE = re.compile(rb"LR is at |lr ?: |ra is at |ra {0,4}: |LR \[|RPC: |RP\(r2\): |I7: ")
 _LR = re.compile(
     rb"(?:.{0,60}?\b)?(?:LR is at |lr ?: |ra is at |\bra {0,4}: {0,5}(?:[0-9a-f]{8,16} )?|LR \[[0-9a-f]{8,16}\] |"
     rb"RPC: |RP\(r2\): |I7: )" + _WHERE
@@ -183,9 +184,7 @@ def parse_pc(text: bytes) -> Frame | None:
 
 def parse_lr(text: bytes) -> Frame | None:
     """Where it would have returned to: arm's LR and its like."""
-    if not (b"lr" in text or b"LR" in text or b"ra" in text or b"RP" in text or b"I7" in text):
-        return None
-    return _position(_LR.match(text))
+    return None if _LR_CUE.search(text) is None else _position(_LR.match(text))
 
 
 def is_user_pc(text: bytes) -> bool:
