@@ -52,6 +52,12 @@ _INNER = re.compile(rb"\[ {0,4}([0-9]{1,12})\.([0-9]{6})\](?:\[ {0,5}([TC][0-9]{
 
 def parse_line(raw: bytes) -> Line:
     """Take the prefixes off one line; a line without any is its own text."""
+    text, micros, caller, foreign = split_line(raw)
+    return Line(text, None if micros is None else int(micros) * 1000, caller, foreign)
+
+
+def split_line(raw: bytes) -> tuple[bytes, bytes | None, str | None, bool]:
+    """The same, the time in digits: of most lines of a report nothing but text and caller is asked for."""
     if len(raw) > LONGEST_LINE:
         raw = raw[:LONGEST_LINE]
     found = _PREFIX.match(raw)
@@ -60,11 +66,17 @@ def parse_line(raw: bytes) -> Line:
     text = raw[found.end() :]
     if text.endswith(b"\r"):
         text = text[:-1]
+    if seconds is None and b"." in text and b"[" in text and (inner := [*_INNER.finditer(text)]):
+        # behind what a program wrote without a newline: "login: [   12.345678] text"
+        found = inner[-1]
+        return text[found.end() :], found[1] + found[2], _decode(found[3]), False
     tag = tag or other_tag
     foreign = (tag is not None and not tag.endswith(b"kernel:")) or (priority is not None and int(priority) > 7)
-    if seconds is None:
-        return _inner(text) or Line(text, None, None, foreign)
-    return Line(text, int(seconds + micros) * 1000, None if caller is None else caller.decode(), foreign)
+    return text, None if seconds is None else seconds + micros, _decode(caller), foreign
+
+
+def _decode(caller: bytes | None) -> str | None:
+    return None if caller is None else caller.decode()
 
 
 def split_message(line: Line, at: int) -> Line:
@@ -73,37 +85,15 @@ def split_message(line: Line, at: int) -> Line:
     if not before:
         return line
     last = before[-1]
-    return _made(last, line.text[last.end() :])
+    return Line(line.text[last.end() :], int(last[1] + last[2]) * 1000, _decode(last[3]))
 
 
-def is_joined(line: Line) -> bool:
-    """Whether a line may be several messages: damage has joined them."""
-    return len(line.text) >= JOINED and b"] " in line.text and _INNER.search(line.text) is not None
-
-
-def split_joined(line: Line) -> list[Line]:
+def split_joined(text: bytes) -> list[bytes]:
     """The messages of a line that damage joined from several: mail and serial captures lose newlines."""
-    cuts = list(_INNER.finditer(line.text))
-    if not cuts:
-        return [line]
-    ends = [found.start() for found in cuts[1:]] + [len(line.text)]
-    pieces = [line._replace(text=line.text[: cuts[0].start()])]
-    return pieces + [_made(found, line.text[found.end() : end]) for found, end in zip(cuts, ends, strict=True)]
-
-
-def _inner(text: bytes) -> Line | None:
-    """A message behind what a program wrote without a newline: ``login: [   12.345678] text``."""
-    if b"." not in text or b"[" not in text:
-        return None
-    last = None
-    for last in _INNER.finditer(text):  # noqa: B007 - the last one
-        pass
-    return None if last is None else _made(last, text[last.end() :])
-
-
-def _made(found: re.Match[bytes], text: bytes) -> Line:
-    caller = found[3]
-    return Line(text, int(found[1] + found[2]) * 1000, None if caller is None else caller.decode())
+    if len(text) < JOINED or b"] " not in text:
+        return [text]
+    cuts = [0, *(at for found in _INNER.finditer(text) for at in found.span()), len(text)]
+    return [text[start:end] for start, end in zip(cuts[::2], cuts[1::2], strict=True)]
 
 
 def from_kmsg(line: KmsgLine) -> Line:

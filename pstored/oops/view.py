@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Sequence
 
 from pstored.oops.frames import Words, split_plain
-from pstored.oops.lines import Line, from_kmsg, is_joined, parse_line, split_joined
+from pstored.oops.lines import Line, from_kmsg, parse_line, split_joined, split_line
 from pstored.parse.kmsg import KmsgLine
 
 
@@ -42,13 +42,13 @@ class View:
         for index in range(first, last):
             words = split_plain(self.raw[index])
             if words is None:
-                line = self[index]
-                if line.foreign:
-                    continue
-                if is_joined(line):
-                    yield from ((index, line.caller, piece.text) for piece in split_joined(line))
+                if known is None:
+                    text, _, caller, foreign = split_line(self.raw[index])
                 else:
-                    yield index, line.caller, line.text
+                    text, _, caller, foreign = from_kmsg(known[index])
+                if not foreign:
+                    for piece in split_joined(text):
+                        yield index, caller, piece
             elif known is None or not known[index].facility:
                 caller = None if words[0] is None else words[0].decode()
                 yield index, caller if known is None else known[index].caller or caller, words
