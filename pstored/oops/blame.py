@@ -162,7 +162,8 @@ def _blame_lock(report: Report, details: Details, groups: _Groups) -> Blamed:
     text = report.line.text
     main = details.main()
     if b"workqueue leaked" in text:
-        return Blamed(details.last_function, (details.last_function,) if details.last_function else ())
+        function = details.last_function()
+        return Blamed(function, () if function is None else (function,))
     if b"MAX_" in text:  # lockdep's own tables are full
         return Blamed(None, trace=tuple(main.frames))
     groups |= {Helper.KTHREAD}

@@ -49,6 +49,8 @@ _LAST_FUNCTION = re.compile(rb"[ \t]{0,8}last function: ([A-Za-z_$][\w$.]{0,511}
 
 _FACT_LINES = (*(b"Modules linked in:", b"Hardware name: ", b"Machine model: ", b"Code: ", b"Krnl Code: ", b" Code: "),)
 """Lines that say one thing only."""
+_INDENTS = (b" ", b"[", b"<", b"\t")
+"""What frames and marks begin with where the line is not one that begins with a name."""
 _ANOTHER = ("NMI backtrace", "CPU: ", "Sending NMI", "task:", "Task dump")
 """Titles of traces of another CPU or task."""
 
@@ -84,7 +86,6 @@ class Details:
 
     traces: list[Trace] = field(default_factory=lambda: [Trace("")])
     task: Task | None = None
-    owner: tuple[bytes, int] | None = None
     hardware: bytes | None = None
     modules: tuple[str, ...] = ()
     code: str | None = None
@@ -92,10 +93,10 @@ class Details:
     lr: Frame | None = None
     lock: str | None = None
     """The function that took the lock a lockdep report is about."""
-    last_function: str | None = None
-    """Of a work item that leaked something."""
     last: int = 0
     """Index of the last line that said anything."""
+    others: list[bytes] = field(default_factory=list)
+    """Lines of which nothing is read that every report has."""
 
     def main(self) -> Trace:
         """The trace of what is reported: the first with frames or a program counter that is not of something else."""
@@ -111,6 +112,14 @@ class Details:
     def any_pc(self) -> Frame | None:
         """The same, even from within a trace."""
         return self.pc() or next((t.inner for t in self.traces if t.inner is not None), None)
+
+    def owner(self) -> tuple[bytes, int] | None:
+        """Name and number of the task, where only another line than its own has them."""
+        return next((owner for text in self.others if (owner := parse_owner(text)) is not None), None)
+
+    def last_function(self) -> str | None:
+        """Of a work item that leaked something."""
+        return next((last[1].decode() for text in self.others if (last := _LAST_FUNCTION.match(text))), None)
 
     def has_trace(self) -> bool:
         """Whether it says where anything was."""
@@ -128,7 +137,7 @@ class _Reader:
         self.found = Details()
         self.trace = self.found.traces[0]
         self.context = "task"
-        self.caller: Frame | None = None
+        self.caller: tuple[Words, str] | None = None
         self.frames = 0
         self.wants_lock = False
         self.named: list[bytes] = []
@@ -136,37 +145,31 @@ class _Reader:
 
     def read(self, text: bytes) -> bool:
         """Whether the line said anything."""
+        has_symbol = text.find(b"+0x") >= 0
         at = 0
-        if b"<" in text:
+        if text.startswith(_INDENTS):
             mark, at = parse_mark(text)
             if mark is not None:
                 self.context = mark
                 if at == len(text):
                     return True
-        if b"+0x" in text:
-            if b" from " in text and self._read_from(text, at):
+            if not has_symbol and (bare := parse_bare(text, at, self.context)) is not None:
+                self.take(bare)
                 return True
-            frame = parse_frame(text, at, self.context)
-            if frame is None:
-                return self._read_position(text) or self._read_words(text)
-            self.take(frame)
-            return True
-        if text.startswith((b" ", b"[", b"\t")) and self._read_bare(text, at):
-            return True
-        return self._read_words(text)
+        return self._read_symbol(text, at) if has_symbol else self._read_words(text)
 
-    def _read_from(self, text: bytes, at: int) -> bool:
-        pair = parse_from(text, at, self.context)
-        if pair is not None:
+    def _read_symbol(self, text: bytes, at: int) -> bool:
+        if text.find(b" from ") >= 0 and (pair := parse_from(text, at, self.context)) is not None:
             self.take(pair[0])
-            self.caller = pair[1]
-        return pair is not None
-
-    def _read_bare(self, text: bytes, at: int) -> bool:
-        frame = parse_bare(text, at, self.context) if b"0x" in text or b"[" in text else None
+            self.caller = pair[1], self.context
+            return True
+        frame = parse_frame(text, at, self.context)
         if frame is not None:
             self.take(frame)
-        return frame is not None
+            return True
+        if self.found.lock is None and text.find(b"at:") >= 0 and (lock := _LOCK_AT.match(text)):
+            self.found.lock = lock[1].decode()
+        return self._read_position(text) or self._read_words(text)
 
     def take(self, frame: Frame) -> None:
         """A line that is a frame."""
@@ -186,7 +189,7 @@ class _Reader:
     def _flush(self) -> None:
         """On arm, each line names callee and caller: the last caller is a frame, too."""
         if self.caller is not None:
-            self.trace.frames.append(self.caller)
+            self.trace.frames.append(make_frame(*self.caller))
             self.caller = None
 
     def _read_position(self, text: bytes) -> bool:
@@ -218,21 +221,24 @@ class _Reader:
         self.found.traces.append(self.trace)
 
     def _read_words(self, text: bytes) -> bool:
-        self._flush()
+        if self.caller is not None:
+            self._flush()
         if text.startswith(_FACT_LINES):
             self._read_fact(text)
             return True
         if begins_with_registers(text):  # nothing else need be looked for
             self._read_registers(text)
             return True
-        titled = self._read_title(text)
-        if b"ainted" in text and (task := parse_task(text)) is not None:
+        title = parse_title(text)
+        if title is not None:
+            self._read_title(title)
+        if text.find(b"ainted") >= 0 and (task := parse_task(text)) is not None:
             self._take_task(task)
             return True
-        if b"IP: " in text and is_user_pc(text):
+        if text.find(b"IP: ") >= 0 and is_user_pc(text):
             return True
-        self._read_owner(text)
-        return self._read_registers(text) or titled
+        self.found.others.append(text)
+        return (not self.frames and self._read_registers(text)) or title is not None
 
     def _read_fact(self, text: bytes) -> None:
         found = self.found
@@ -243,26 +249,12 @@ class _Reader:
         else:
             found.code = found.code or parse_code(text)
 
-    def _read_title(self, text: bytes) -> bool:
-        title = parse_title(text)
-        if title is None:
-            return False
+    def _read_title(self, title: str) -> None:
         if title.startswith(_ANOTHER) and self.trace.pc is not None and not self.trace.frames:
             self.trace = Trace(title)  # the one before was interrupted in a place of which there is no trace
             self.found.traces.append(self.trace)
         else:
             self._begin(title)
-        return True
-
-    def _read_owner(self, text: bytes) -> None:
-        """What only lockdep, KASAN and kernels of old say in lines of their own."""
-        found = self.found
-        if found.lock is None and b"at:" in text and (lock := _LOCK_AT.match(text)):
-            found.lock = lock[1].decode()
-        if found.last_function is None and b"last function:" in text and (last := _LAST_FUNCTION.match(text)):
-            found.last_function = last[1].decode()
-        if found.owner is None:
-            found.owner = parse_owner(text)
 
     def _read_registers(self, text: bytes) -> bool:
         if self.frames:

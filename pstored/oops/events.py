@@ -108,8 +108,8 @@ def _task(report: Report, details: Details) -> tuple[bytes | None, int | None, i
         return comm, int(pid), None
     if task is not None and task.comm is not None:
         return task.comm, task.pid, task.cpu if task.cpu is not None else _int(cpu)
-    if comm is None and details.owner is not None:
-        return details.owner[0], details.owner[1], _int(cpu)
+    if comm is None and (owner := details.owner()) is not None:
+        return *owner, _int(cpu)
     return comm, _int(pid), _int(cpu)
 
 

@@ -6,6 +6,7 @@ stands around it differs.  No pattern here can go back over more than a few byte
 """
 
 import re
+from typing import Any
 
 from pstored.oops.model import Frame
 
@@ -64,7 +65,7 @@ _UNLOCK_TITLE = re.compile(rb"[^\n]{1,80} release lock \([^\n]{1,120}\) at:$")
 def parse_title(text: bytes) -> str | None:
     """The line that leads a trace in, if this is one."""
     found = _TITLE.match(text)
-    if found is None and b"  " in text:
+    if found is None and text.find(b"  ") >= 0:
         found = _TASK_TITLE.match(text)
     if found is None and text.endswith(b" at:"):
         found = _UNLOCK_TITLE.match(text)
@@ -87,7 +88,7 @@ def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Frame | None
     return None if found is None else make_frame((None, *found.groups()), context)
 
 
-Words = tuple[bytes | None, ...]
+Words = tuple[bytes | Any, ...]
 """What a frame's line says: caller id, address, doubt, name, offset, size, module, doubt again."""
 
 
@@ -100,9 +101,6 @@ def split_plain(raw: bytes) -> Words | None:
 def make_frame(words: Words, context: str) -> Frame:
     """The frame that a line's words tell of."""
     _, address, doubt, name, offset, size, module, unreliable = words
-    assert name is not None
-    assert offset is not None
-    assert size is not None
     return Frame(
         name.decode(),
         int(offset, 16),
@@ -114,10 +112,22 @@ def make_frame(words: Words, context: str) -> Frame:
     )
 
 
-def parse_from(text: bytes, at: int = 0, context: str = "task") -> tuple[Frame, Frame] | None:
+def parse_from(text: bytes, at: int = 0, context: str = "task") -> tuple[Frame, Words] | None:
     """On arm: callee and caller, who is the next line's callee; only where the trace ends a frame of its own."""
     found = _FROM.match(text, at)
-    return None if found is None else (_callee(found, context), _symbol(found, context))
+    if found is None:
+        return None
+    address, callee, offset, size, module, *caller = found.groups()
+    frame = Frame(
+        callee.decode(),
+        None if offset is None else int(offset, 16),
+        None if size is None else int(size, 16),
+        None if module is None else module.decode(),
+        True,
+        None if address is None else int(address, 16),
+        context,
+    )
+    return frame, (None, None, None, *caller, None)
 
 
 def parse_bare(text: bytes, at: int = 0, context: str = "task") -> Frame | None:
@@ -128,34 +138,11 @@ def parse_bare(text: bytes, at: int = 0, context: str = "task") -> Frame | None:
     return Frame(function=None, address=int(found["address"], 16), reliable=not found["doubt"], context=context)
 
 
-def _symbol(found: re.Match[bytes], context: str) -> Frame:
-    """Of a pattern that ends with _SYMBOL: name, offset, size, module."""
-    module = found["module"]
-    return Frame(
-        function=found["name"].decode(),
-        offset=int(found["offset"], 16),
-        size=int(found["size"], 16),
-        module=None if module is None else module.decode(),
-        context=context,
-    )
-
-
-def _callee(found: re.Match[bytes], context: str) -> Frame:
-    offset, size, module, address = found["coffset"], found["csize"], found["cmodule"], found["address"]
-    return Frame(
-        function=found["callee"].decode(),
-        offset=None if offset is None else int(offset, 16),
-        size=None if size is None else int(size, 16),
-        module=None if module is None else module.decode(),
-        address=None if address is None else int(address, 16),
-        context=context,
-    )
-
-
 # -- program counters
 
 #   a symbol behind up to two addresses, in (), {}, <> or bare
 _WHERE = rb"(?:\(?\[<?[0-9a-f]{4,16}>?\]\)? {0,2}){0,2}[({<]?" + _SYMBOL
+_PC_CUE = re.compile(rb"IP|pc|PC|PSW|IAOQ|ERA")
 _PC = re.compile(
     rb"(?:.{0,40}?\b)?(?:"
     rb"RIP(?:: ?| !INEXACT! | (?=[0-9a-f]{2}:<))(?:([0-9a-f]{2,4}):)?(?:<[0-9a-f]{8,16}> )?|"  # x86-64
@@ -175,16 +162,14 @@ _USER_SELECTORS = frozenset((b"0033", b"0023", b"002b", b"0073", b"33", b"23"))
 
 def parse_pc(text: bytes) -> Frame | None:
     """Where the processor was, if this line says so and it was in the kernel."""
-    if not (b"IP" in text or b"pc" in text or b"PC" in text or b"PSW" in text or b"IAOQ[0]" in text or b"ERA" in text):
-        return None
-    found = _PC.match(text)
-    selectors = () if found is None else (found[1], found[2])
-    return None if _USER_SELECTORS.intersection(selectors) else _position(found)
+    found = None if _PC_CUE.search(text) is None else _PC.match(text)
+    return None if found is None or not _USER_SELECTORS.isdisjoint(found.group(1, 2)) else _position(found)
 
 
 def parse_lr(text: bytes) -> Frame | None:
     """Where it would have returned to: arm's LR and its like."""
-    return None if _LR_CUE.search(text) is None else _position(_LR.match(text))
+    found = None if _LR_CUE.search(text) is None else _LR.match(text)
+    return None if found is None else _position(found)
 
 
 def is_user_pc(text: bytes) -> bool:
@@ -200,5 +185,10 @@ _LABEL = re.compile(rb"LC\d{1,6}$")
 """A constant's label: no function, the processor jumped into data."""
 
 
-def _position(found: re.Match[bytes] | None) -> Frame | None:
-    return None if found is None or _LABEL.match(found["name"]) else _symbol(found, "task")
+def _position(found: re.Match[bytes]) -> Frame | None:
+    name = found["name"]
+    return (
+        None
+        if _LABEL.match(name)
+        else make_frame((None, None, None, *found.group("name", "offset", "size", "module"), None), "task")
+    )

@@ -66,7 +66,7 @@ def split_line(raw: bytes) -> tuple[bytes, bytes | None, str | None, bool]:
     text = raw[found.end() :]
     if text.endswith(b"\r"):
         text = text[:-1]
-    if seconds is None and b"." in text and b"[" in text and (inner := [*_INNER.finditer(text)]):
+    if seconds is None and text.find(b"[") >= 0 and (inner := [*_INNER.finditer(text)]):
         # behind what a program wrote without a newline: "login: [   12.345678] text"
         found = inner[-1]
         return text[found.end() :], found[1] + found[2], _decode(found[3]), False
@@ -90,7 +90,7 @@ def split_message(line: Line, at: int) -> Line:
 
 def split_joined(text: bytes) -> list[bytes]:
     """The messages of a line that damage joined from several: mail and serial captures lose newlines."""
-    if len(text) < JOINED or b"] " not in text:
+    if len(text) < JOINED or text.find(b"] ") < 0:
         return [text]
     cuts = [0, *(at for found in _INNER.finditer(text) for at in found.span()), len(text)]
     return [text[start:end] for start, end in zip(cuts[::2], cuts[1::2], strict=True)]
