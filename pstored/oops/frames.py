@@ -6,7 +6,6 @@ stands around it differs.  No pattern here can go back over more than a few byte
 """
 
 import re
-from typing import Any
 
 from pstored.oops.model import Frame
 
@@ -22,12 +21,6 @@ _SYMBOL = (
 _FRAME = re.compile(
     rb"[ \t]{0,16}(?:(?:Caller|Call)?\(?\[<?(?:0x)?(?P<address>[0-9a-f]{4,16})>?\][): ]{0,4}){0,3}"
     rb"(?P<doubt>\? {0,2})?[({<]?" + _SYMBOL + rb"[)}>]{0,2}(?P<unreliable> \(unreliable\))?"
-)
-#   most lines of a report, whole: printk's own prefix, and a frame in the forms that are the most frequent
-_PLAIN = re.compile(
-    rb"(?>(?:<[0-7]>)?(?:\[ {0,12}+[0-9]{1,12}+\.[0-9]{6}\](?:\[ {0,5}+([TC][0-9]{1,10}+)\])? )?)"
-    rb"[ \t]{0,16}+(?:\[<?([0-9a-f]{4,16}+)>?\] {0,2}+){0,3}+(\? )?([A-Za-z_][\w.]{0,511}+)"
-    rb"\+0x([0-9a-f]{1,16}+)/0x([0-9a-f]{1,16}+)(?: \[([\w-]{1,64}+)\])?+( \(unreliable\))?\r?\Z"
 )
 #   arm, since 3.10: "[<c0..>] (callee) from [<c0..>] (caller+0x1/0x2)", since 5.15: " callee from caller+0x1/0x2"
 _FROM = re.compile(
@@ -85,30 +78,29 @@ def parse_mark(text: bytes) -> tuple[str | None, int]:
 def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Frame | None:
     """The frame that a line names from byte *at* on; None if it names none."""
     found = _FRAME.match(text, at)
-    return None if found is None else make_frame((None, *found.groups()), context)
+    return None if found is None else make_frame(found.groups(b""), context)
 
 
-Words = tuple[bytes | Any, ...]
-"""What a frame's line says: caller id, address, doubt, name, offset, size, module, doubt again."""
-
-
-def split_plain(raw: bytes) -> Words | None:
-    """The words of a line, its prefix included, that is nothing but a frame; None for what another reading is for."""
-    found = _PLAIN.match(raw)
-    return None if found is None else found.groups()
+Words = tuple[bytes, ...]
+"""What a frame's line says: address, doubt, name, offset, size, module, doubt again; empty what it does not say."""
 
 
 def make_frame(words: Words, context: str) -> Frame:
     """The frame that a line's words tell of."""
-    _, address, doubt, name, offset, size, module, unreliable = words
-    return Frame(
-        name.decode(),
-        int(offset, 16),
-        int(size, 16),
-        None if module is None else module.decode(),
-        doubt is None and unreliable is None,
-        None if address is None else int(address, 16),
-        context,
+    address, doubt, name, offset, size, module, unreliable = words
+    return tuple.__new__(  # as Frame() does, but a log has thousands of them
+        Frame,
+        (
+            name.decode(),
+            int(offset, 16),
+            int(size, 16),
+            module.decode() if module else None,
+            not (doubt or unreliable),
+            int(address, 16) if address else None,
+            context,
+            None,
+            None,
+        ),
     )
 
 
@@ -117,17 +109,16 @@ def parse_from(text: bytes, at: int = 0, context: str = "task") -> tuple[Frame, 
     found = _FROM.match(text, at)
     if found is None:
         return None
-    address, callee, offset, size, module, *caller = found.groups()
+    address, callee, offset, size, module, *caller = found.groups(b"")
     frame = Frame(
         callee.decode(),
-        None if offset is None else int(offset, 16),
-        None if size is None else int(size, 16),
-        None if module is None else module.decode(),
-        True,
-        None if address is None else int(address, 16),
-        context,
+        int(offset, 16) if offset else None,
+        int(size, 16) if size else None,
+        module.decode() if module else None,
+        address=int(address, 16) if address else None,
+        context=context,
     )
-    return frame, (None, None, None, *caller, None)
+    return frame, (b"", b"", *caller, b"")
 
 
 def parse_bare(text: bytes, at: int = 0, context: str = "task") -> Frame | None:
@@ -190,5 +181,5 @@ def _position(found: re.Match[bytes]) -> Frame | None:
     return (
         None
         if _LABEL.match(name)
-        else make_frame((None, None, None, *found.group("name", "offset", "size", "module"), None), "task")
+        else make_frame((b"", b"", *found.group("name", "offset", "size"), found["module"] or b"", b""), "task")
     )

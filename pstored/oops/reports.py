@@ -355,12 +355,16 @@ def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[tup
         reach: go on into the report that cut this one short.
     """
     caller = report.line.caller
-    stalls = report.kind in _STALLS  # there the other CPUs answer with their traces
+    stalls = report.kind in _STALLS
+
+    def is_ours(writer: str | None) -> bool:
+        # in a stall, the other CPUs answer with their traces
+        return writer == caller or (stalls and writer is not None and writer.startswith("C"))
+
     if report.headless:
         for i in range(report.first, report.at):
             if _same_writer(line := view[i], report.line):
                 yield i, line.text
     yield report.at, report.line.text
-    for i, writer, message in view.messages(report.at + 1, max(report.last, report.reach if reach else 0)):
-        if caller is None or writer == caller or (stalls and (writer or "").startswith("C")):
-            yield i, message
+    last = max(report.last, report.reach) if reach else report.last
+    yield from view.messages(report.at + 1, last, None if caller is None else is_ours)

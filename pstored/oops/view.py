@@ -1,11 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """A log as its lines, each parsed when something asks for it; frames, which most lines of a report are, in one step."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 
-from pstored.oops.frames import Words, split_plain
-from pstored.oops.lines import Line, from_kmsg, parse_line, split_joined, split_line
+from pstored.oops.frames import Words
+from pstored.oops.lines import LONGEST_LINE, Line, from_kmsg, parse_line, split_joined, split_line
 from pstored.parse.kmsg import KmsgLine
+
+#   What nearly all lines of a report are: printk's own prefix, and behind it a frame in one of its frequent forms and
+#   nothing else, or any text that has not another prefix in it.  What is not of this form is read by itself.
+_LINES = re.compile(
+    rb"^(?:<[0-7]>)?+(?:\[ {0,12}+[0-9]{1,12}+\.[0-9]{6}(\])(?:\[ {0,5}+([TC][0-9]{1,10}+)\])?+ )?+(?:"
+    rb"[ \t]{0,16}+(?:\[<?([0-9a-f]{4,16}+)>?\] {0,2}+){0,3}+(\? )?+([A-Za-z_][\w.]{0,511}+)"
+    rb"\+0x([0-9a-f]{1,16}+)/0x([0-9a-f]{1,16}+)(?: \[([\w-]{1,64}+)\])?+( \(unreliable\))?+\r?$"
+    rb"|(?![^ :\n]{1,64}+ kernel: |[0-9]{3}: |c[0-9]{1,2} )([^\r\n]{1,%d}+)\r?$|[^\n]*)" % (LONGEST_LINE - 64),
+    re.MULTILINE,
+)
+_TIMED, _CALLER, _NAME, _TEXT = 0, 1, 4, 9
+_FRAME = slice(2, 9)
+"""Groups of the pattern."""
 
 
 class View:
@@ -33,22 +47,33 @@ class View:
             yield index
             at, found = found, text.find(word, found + len(word))
 
-    def messages(self, first: int, last: int) -> Iterator[tuple[int, str | None, bytes | Words]]:
-        """Index, caller and text of the kernel's lines from *first* up to *last*; of a joined line, each of several.
+    def messages(
+        self, first: int, last: int, is_ours: Callable[[str | None], bool] | None = None
+    ) -> Iterator[tuple[int, bytes | Words]]:
+        """What the kernel's lines from *first* up to *last* say, by index: a text, or the words of a frame.
 
-        A line that is nothing but a frame gives the words of that instead of its text.
+        Args:
+            first: index of the first line.
+            last: index behind the last.
+            is_ours: whether what this caller says counts; all do without.
         """
+        rows = _LINES.findall(b"\n".join(self.raw[first:last])) if first < last else []
         known = self._known
-        for index in range(first, last):
-            words = split_plain(self.raw[index])
-            if words is None:
-                if known is None:
-                    text, _, caller, foreign = split_line(self.raw[index])
-                else:
-                    text, _, caller, foreign = from_kmsg(known[index])
-                if not foreign:
-                    for piece in split_joined(text):
-                        yield index, caller, piece
-            elif known is None or not known[index].facility:
-                caller = None if words[0] is None else words[0].decode()
-                yield index, caller if known is None else known[index].caller or caller, words
+        for index, row in enumerate(rows, first):
+            caller = row[_CALLER].decode() if row[_CALLER] else None
+            if row[_NAME]:
+                if known is not None:
+                    if known[index].facility:
+                        continue
+                    caller = known[index].caller or caller
+                if is_ours is None or is_ours(caller):
+                    yield index, row[_FRAME]
+                continue
+            text = row[_TEXT]
+            if known is not None or not (text and row[_TIMED]):
+                text, _, caller, foreign = split_line(self.raw[index]) if known is None else from_kmsg(known[index])
+                if foreign:
+                    continue
+            if is_ours is None or is_ours(caller):
+                for piece in split_joined(text):
+                    yield index, piece
