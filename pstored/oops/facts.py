@@ -10,22 +10,22 @@ from typing import NamedTuple
 #   Pid: 83, comm: init Tainted: P 3.1.0 #1          up to 3.9
 #   Pid: 1, comm: swapper Not tainted (2.6.32 #1)  arch/x86/kernel/process_32.c
 _CPU = re.compile(
-    rb"(?:CPU: ?(?P<cpu>\d{1,5}) {1,4}(?:UID: ?\d{1,10} )?PID: ?(?P<pid>\d{1,10}) Comm: (?P<comm>.{1,64}?) {1,2}"
-    rb"|Pid: (?P<oldpid>\d{1,10}), comm: {1,3}(?P<oldcomm>.{1,64}?) {1,2}(?:veid: \d{1,10} )?)"
-    rb"(?:Kdump: loaded )?(?:xid: \S{1,20} )?(?:(?P<clean>Not tainted)|Tainted:(?P<taint>[ A-Z()-]{0,80}))"
-    rb"(?: {0,20}\(?(?P<release>\d{1,3}\.\d{1,4}[^\s)]{0,100}))?"
+    rb"(?:CPU: ?(\d{1,5}) {1,4}(?:UID: ?\d{1,10} )?PID: (\d{1,10}) Comm: (.{1,64}?) {1,2}"
+    rb"|Pid: (\d{1,10}), comm: {1,3}(.{1,64}?) {1,2}(?:veid: \d{1,10} )?)"
+    rb"(?:Kdump: loaded )?(?:xid: \S{1,20} )?(?:Not tainted|Tainted:([ A-Z()-]{0,80}))"
+    rb"(?: {0,20}\(?(\d{1,3}\.\d{1,4}[^\s)]{0,100}))?"
 )
 #   arm up to 3.9: "CPU: 0    Not tainted  (3.0.0 #1)"; lockdep: "6.1.0 #1 Not tainted"
 _CPU_ARM = re.compile(
-    rb"CPU: ?(?P<cpu>\d{1,5}) {1,8}(?:(?P<clean>Not tainted)"
+    rb"CPU: (?P<cpu>\d{1,5}) {1,8}(?:Not tainted"
     rb"|Tainted:(?P<taint>[ A-Z]{0,80})) {1,4}\(?(?P<release>\d{1,3}\.[^\s)]{1,100})"
 )
 _LOCKDEP = re.compile(
-    rb"(?P<release>\d{1,3}\.\d{1,4}\S{0,100}) #\S{1,40}[^\n]{0,80}? (?:(?P<clean>Not tainted)"
+    rb"(?P<release>\d{1,3}\.\d{1,4}\S{0,100}) #\S{1,40}[^\n]{0,80}? (?:Not tainted"
     rb"|Tainted:(?P<taint>[ A-Z]{0,80}))"
 )
 _HUNG = re.compile(
-    rb" {4,8}(?:(?P<clean>Not tainted)|Tainted:(?P<taint>[ A-Z]{0,80}?)) {1,20}(?P<release>\d{1,3}\.\d{1,4}\S{0,100}) #"
+    rb" {4,8}(?:Not tainted|Tainted:(?P<taint>[ A-Z]{0,80}?)) {1,20}(?P<release>\d{1,3}\.\d{1,4}\S{0,100}) #"
 )
 _PROCESS = re.compile(
     rb"Process (?P<comm>.{1,64}?) \(pid: (?P<pid>\d{1,10})"
@@ -78,28 +78,23 @@ class Task(NamedTuple):
 
 def parse_task(text: bytes) -> Task | None:
     """The line of dump_stack_print_info() and its ancestors; None if this is none."""
-    for pattern, cue in (
-        (_CPU, b"PID: "),
-        (_CPU, b"Pid: "),
-        (_CPU_ARM, b"CPU: "),
-        (_LOCKDEP, b"ainted"),
-        (_HUNG, b"ainted"),
-    ):
-        if cue in text and (found := pattern.search(text) if pattern is _CPU else pattern.match(text)):
-            groups = found.groupdict()
-            pid = groups.get("pid") or groups.get("oldpid")
-            return Task(
-                groups.get("comm") or groups.get("oldcomm"),
-                None if pid is None else int(pid),
-                None if groups.get("cpu") is None else int(groups["cpu"]),
-                groups["release"],
-                _taint(groups["taint"]),
-            )
-    return None
+    found = _CPU.search(text)
+    if found is not None:
+        cpu, pid, comm, old_pid, old_comm, taint, release = found.groups()
+        return Task(comm or old_comm, int(pid or old_pid), None if cpu is None else int(cpu), release, _taint(taint))
+    found = _CPU_ARM.match(text)
+    if found is not None:
+        cpu, taint, release = found.groups()
+        return Task(None, None, int(cpu), release, _taint(taint))
+    found = _LOCKDEP.match(text) or _HUNG.match(text)
+    return None if found is None else Task(None, None, None, found["release"], _taint(found["taint"]))
+
+
+_LETTERS = frozenset(b"PFSRMBUDAWCIOELKXTNJ")
 
 
 def _taint(letters: bytes | None) -> str:
-    return "" if letters is None else "".join(sorted(set(letters.decode()) & set("PFSRMBUDAWCIOELKXTNJ")))
+    return "" if letters is None else bytes(sorted(_LETTERS.intersection(letters))).decode()
 
 
 def parse_owner(text: bytes) -> tuple[bytes, int] | None:

@@ -6,27 +6,28 @@ stands around it differs.  No pattern here can go back over more than a few byte
 """
 
 import re
+from collections.abc import Iterable
 
 from pstored.oops.model import Frame
 
 #   symbol = name "+0x" offset "/0x" size [" [" module [flags] [" " build id] "]"]
-_NAME = rb"\.?(?P<name>[A-Za-z_$][\w$.]{0,511})"
+_NAME = rb"\.?([A-Za-z_$][\w$.]{0,511}+)"
 _SYMBOL = (
-    _NAME + rb"\+0x(?P<offset>[0-9a-f]{1,16})/0x(?P<size>[0-9a-f]{1,16})"
-    rb"(?:[)}>]{0,2} {1,2}\[(?P<module>[\w-]{1,64})[^\]]{0,80}\])?"
+    _NAME + rb"\+0x([0-9a-f]{1,16}+)/0x([0-9a-f]{1,16}+)"
+    rb"(?:[)}>]{0,2} {1,2}\[([\w-]{1,64})[^\]]{0,80}\])?"
 )
 #   x86:      " ? name+0x1/0x2 [mod]", up to 4.9 "[<ffffffff81000000>] ? name+...", 2.6 "[<..>] [<..>]? name"
 #   arm64:    " name+0x1/0x2 (P)"; riscv, mips, loongarch, parisc, s390: "[<address>] name+..."; s390 "([<..>] name)"
 #   powerpc:  "[stack] [address] name+0x1/0x2 (unreliable)"; sparc: "[address] name", "Caller[address]: name"
 _FRAME = re.compile(
-    rb"[ \t]{0,16}(?:(?:Caller|Call)?\(?\[<?(?:0x)?(?P<address>[0-9a-f]{4,16})>?\][): ]{0,4}){0,3}"
-    rb"(?P<doubt>\? {0,2})?[({<]?" + _SYMBOL + rb"[)}>]{0,2}(?P<unreliable> \(unreliable\))?"
+    rb"[ \t]{0,16}+(?:(?:Caller|Call)?\(?\[<?(?:0x)?([0-9a-f]{4,16}+)>?\][): ]{0,4}){0,3}"
+    rb"(\? {0,2})?[({<]?" + _SYMBOL + rb"[)}>]{0,2}( \(unreliable\))?"
 )
 #   arm, since 3.10: "[<c0..>] (callee) from [<c0..>] (caller+0x1/0x2)", since 5.15: " callee from caller+0x1/0x2"
 _FROM = re.compile(
-    rb"[ \t]{0,16}(?:\[<(?:0x)?(?P<address>[0-9a-f]{4,16})>\] )?"
-    rb"\(?(?P<callee>[A-Za-z_$][\w$.]{0,511})(?:\+0x(?P<coffset>[0-9a-f]{1,8})/0x(?P<csize>[0-9a-f]{1,8}))?"
-    rb"(?: \[(?P<cmodule>[\w-]{1,64})\])?\)? from (?:\[<[0-9a-f]{4,16}>\] )?\(?" + _SYMBOL
+    rb"[ \t]{0,16}+(?:\[<(?:0x)?([0-9a-f]{4,16}+)>\] )?"
+    rb"\(?([A-Za-z_$][\w$.]{0,511}+)(?:\+0x([0-9a-f]{1,8}+)/0x([0-9a-f]{1,8}+))?"
+    rb"(?: \[([\w-]{1,64}+)\])?\)? from (?:\[<[0-9a-f]{4,16}+>\] )?\(?" + _SYMBOL
 )
 #   an address without a symbol: a module that is gone, generated code
 _BARE = re.compile(rb"[ \t]{0,16}(?:\[<?(?P<address>[0-9a-f]{8,16})>?\] {0,2})(?P<doubt>\? )?(?:0x[0-9a-f]{4,16})?$")
@@ -115,8 +116,9 @@ def parse_from(text: bytes, at: int = 0, context: str = "task") -> tuple[Frame, 
         int(offset, 16) if offset else None,
         int(size, 16) if size else None,
         module.decode() if module else None,
-        address=int(address, 16) if address else None,
-        context=context,
+        True,
+        int(address, 16) if address else None,
+        context,
     )
     return frame, (b"", b"", *caller, b"")
 
@@ -154,13 +156,16 @@ _USER_SELECTORS = frozenset((b"0033", b"0023", b"002b", b"0073", b"33", b"23"))
 def parse_pc(text: bytes) -> Frame | None:
     """Where the processor was, if this line says so and it was in the kernel."""
     found = None if _PC_CUE.search(text) is None else _PC.match(text)
-    return None if found is None or not _USER_SELECTORS.isdisjoint(found.group(1, 2)) else _position(found)
+    if found is None:
+        return None
+    selector, other_selector, *words = found.groups(b"")
+    return None if selector in _USER_SELECTORS or other_selector in _USER_SELECTORS else _position(words)
 
 
 def parse_lr(text: bytes) -> Frame | None:
     """Where it would have returned to: arm's LR and its like."""
     found = None if _LR_CUE.search(text) is None else _LR.match(text)
-    return None if found is None else _position(found)
+    return None if found is None else _position(found.groups(b""))
 
 
 def is_user_pc(text: bytes) -> bool:
@@ -176,10 +181,7 @@ _LABEL = re.compile(rb"LC\d{1,6}$")
 """A constant's label: no function, the processor jumped into data."""
 
 
-def _position(found: re.Match[bytes]) -> Frame | None:
-    name = found["name"]
-    return (
-        None
-        if _LABEL.match(name)
-        else make_frame((b"", b"", *found.group("name", "offset", "size"), found["module"] or b"", b""), "task")
-    )
+def _position(words: Iterable[bytes]) -> Frame | None:
+    """Of name, offset, size and module."""
+    name, offset, size, module = words
+    return None if _LABEL.match(name) else make_frame((b"", b"", name, offset, size, module, b""), "task")
