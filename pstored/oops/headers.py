@@ -27,25 +27,23 @@ class Header(NamedTuple):
 
 RULES = CHECKS + FAULTS
 _ANCHORS = tuple(dict.fromkeys(rule.anchor for rule in RULES))
+_NUMBERED = b"[#"
+_CAPITAL = tuple(anchor for anchor in _ANCHORS if anchor[:1].isupper())
+_SMALL = tuple(anchor for anchor in _ANCHORS if anchor not in (*_CAPITAL, _NUMBERED))
 _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
-_LONG = 10
-"""From so many bytes on, find() passes some 4 GB/s: it looks at every n-th byte only."""
-_FOUND = tuple(a for a in _ANCHORS if len(a) >= _LONG or not a[:1].isupper())
 
 
 @cache
 def _scanner() -> re.Pattern[bytes]:
-    """One pass over a text for the short anchors, which begin with a capital; by first letter, for speed."""
+    """One pass over a text for all anchors that begin with a capital; by first letter, for speed."""
     letters: dict[bytes, list[bytes]] = {}
-    for anchor in _ANCHORS:
-        if anchor not in _FOUND:
-            letters.setdefault(anchor[:1], []).append(re.escape(anchor[1:]))
+    for anchor in _CAPITAL:
+        letters.setdefault(anchor[:1], []).append(re.escape(anchor[1:]))
     return re.compile(b"|".join(first + b"(?:" + b"|".join(rest) + b")" for first, rest in letters.items()))
 
 
-@cache
-def _rules(anchor: bytes) -> tuple[tuple[int, Rule, re.Pattern[bytes]], ...]:
-    return tuple((n, rule, re.compile(rule.pattern)) for n, rule in enumerate(RULES) if rule.anchor == anchor)
+_NUMBER_SIGN = re.compile(rb"#(?<=\[#)")
+"""``[#``, by its second byte: that is rare, and looking for one byte is fastest."""
 
 
 def candidates(text: bytes) -> list[tuple[int, bytes]]:
@@ -53,7 +51,8 @@ def candidates(text: bytes) -> list[tuple[int, bytes]]:
     found = [
         (at, m[0]) for m in _scanner().finditer(text) if not (at := m.start()) or text[at - 1] not in _WORD
     ]  # no DEBUG
-    for anchor in _FOUND:
+    found += [(m.start() - 1, _NUMBERED) for m in _NUMBER_SIGN.finditer(text)]
+    for anchor in _SMALL:  # long ones: find() looks at every n-th byte only
         at = text.find(anchor)
         while at >= 0:
             found.append((at, anchor))
@@ -62,17 +61,34 @@ def candidates(text: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
+class _Choice(NamedTuple):
+    """The rules of one anchor."""
+
+    first: re.Pattern[bytes]
+    """All of them, a group for each: the number of the group that is found is that of the first rule that fits."""
+    rules: list[tuple[int, Rule, re.Pattern[bytes]]]
+    """Number among all rules, rule, its own pattern."""
+
+
+_NAMED_GROUP = re.compile(rb"\(\?P<\w+>")
+
+
+@cache
+def _choice(anchor: bytes) -> _Choice:
+    rules = [(n, rule, re.compile(rule.pattern)) for n, rule in enumerate(RULES) if rule.anchor == anchor]
+    nameless = (_NAMED_GROUP.sub(b"(?:", rule.pattern) for _, rule, _ in rules)
+    return _Choice(re.compile(b"|".join(b"(%s)" % pattern for pattern in nameless)), rules)
+
+
 def match_header(text: bytes, anchors: Iterable[bytes]) -> Header | None:
     """What a line is the first of, given the anchors that it holds; None if of nothing.  The first rule counts."""
-    best: tuple[int, Rule, re.Match[bytes]] | None = None
+    fitting = []
     for anchor in set(anchors):
-        for number, rule, pattern in _rules(anchor):
-            if best is not None and best[0] < number:
-                break
-            if (found := pattern.match(text)) is not None:
-                best = number, rule, found
-                break
-    if best is None:
+        first, rules = _choice(anchor)
+        if (found := first.match(text)) is not None and found.lastindex is not None:
+            fitting.append(rules[found.lastindex - 1])
+    if not fitting:
         return None
-    _, rule, found = best
-    return Header(rule.kind, rule.role, {name: value for name, value in found.groupdict().items() if value is not None})
+    _, rule, pattern = min(fitting)
+    groups = {} if (found := pattern.match(text)) is None else found.groupdict()
+    return Header(rule.kind, rule.role, {name: value for name, value in groups.items() if value is not None})
