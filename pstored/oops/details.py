@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pstored.oops.facts import (
+    REGISTERS,
     Task,
-    begins_with_registers,
     has_registers,
     parse_code,
     parse_hardware,
@@ -18,8 +18,10 @@ from pstored.oops.facts import (
     parse_task,
 )
 from pstored.oops.frames import (
+    TITLE,
+    USER_PC,
     Words,
-    is_user_pc,
+    is_task_title,
     make_frame,
     parse_bare,
     parse_frame,
@@ -27,7 +29,6 @@ from pstored.oops.frames import (
     parse_lr,
     parse_mark,
     parse_pc,
-    parse_title,
 )
 from pstored.oops.model import Frame, Stack
 
@@ -47,8 +48,12 @@ _LOCK_AT = re.compile(rb"[^\n]{0,400}?\bat:(?: \[<[0-9a-f]{4,16}>\]){0,2} {0,2}\
 _LAST_FUNCTION = re.compile(rb"[ \t]{0,8}last function: ([A-Za-z_$][\w$.]{0,511})")
 
 
-_FACT_LINES = (*(b"Modules linked in:", b"Hardware name: ", b"Machine model: ", b"Code: ", b"Krnl Code: ", b" Code: "),)
-"""Lines that say one thing only."""
+#   what a line begins with that is no frame: a fact of its own; registers; where user space was; a trace's title
+_FACT, _REGISTERS, _USER_PC, _TITLE = range(1, 5)
+_BEGINNING = re.compile(
+    rb"(Modules linked in:|Hardware name: |Machine model: |Code: |Krnl Code: | Code: )|(%s)|(%s)|(%s)"
+    % (REGISTERS, USER_PC, TITLE)
+)
 _INDENTS = (b" ", b"[", b"<", b"\t")
 """What frames and marks begin with where the line is not one that begins with a name."""
 _ANOTHER = ("NMI backtrace", "CPU: ", "Sending NMI", "task:", "Task dump")
@@ -137,7 +142,7 @@ class _Reader:
         self.found = Details()
         self.trace = self.found.traces[0]
         self.context = "task"
-        self.caller: tuple[Words, str] | None = None
+        self.caller: Frame | None = None
         self.frames = 0
         self.wants_lock = False
         self.named: list[bytes] = []
@@ -160,8 +165,9 @@ class _Reader:
 
     def _read_symbol(self, text: bytes, at: int) -> bool:
         if text.find(b" from ") >= 0 and (pair := parse_from(text, at, self.context)) is not None:
-            self.take(pair[0])
-            self.caller = pair[1], self.context
+            frame, caller = pair
+            self.take(frame)
+            self.caller = caller
             return True
         frame = parse_frame(text, at, self.context)
         if frame is not None:
@@ -171,8 +177,19 @@ class _Reader:
             self.found.lock = lock[1].decode()
         return self._read_position(text) or self._read_words(text)
 
+    def read_frame(self, words: Words) -> None:
+        """The same of a line that is nothing but a frame."""
+        mark, address, doubt, name, name_module, caller, offset, size, module, unreliable = words
+        if mark:
+            self.context, _ = parse_mark(mark)
+        if caller:
+            self.take(make_frame(address, doubt, name, b"", b"", name_module, b"", self.context))
+            self.caller = make_frame(b"", b"", caller, offset, size, module, unreliable, self.context)
+        else:
+            self.take(make_frame(address, doubt, name, offset, size, module, unreliable, self.context))
+
     def take(self, frame: Frame) -> None:
-        """A line that is a frame."""
+        """Add a frame to the trace."""
         if self.wants_lock:
             self.found.lock = self.found.lock or frame.function
             self.wants_lock = False
@@ -189,7 +206,7 @@ class _Reader:
     def _flush(self) -> None:
         """On arm, each line names callee and caller: the last caller is a frame, too."""
         if self.caller is not None:
-            self.trace.frames.append(make_frame(*self.caller))
+            self.trace.frames.append(self.caller)
             self.caller = None
 
     def _read_position(self, text: bytes) -> bool:
@@ -223,22 +240,24 @@ class _Reader:
     def _read_words(self, text: bytes) -> bool:
         if self.caller is not None:
             self._flush()
-        if text.startswith(_FACT_LINES):
+        beginning = _BEGINNING.match(text)
+        what = None if beginning is None else beginning.lastindex
+        if what == _FACT:
             self._read_fact(text)
             return True
-        if begins_with_registers(text):  # nothing else need be looked for
+        if what == _REGISTERS:  # nothing else need be looked for
             self._read_registers(text)
             return True
-        title = parse_title(text)
-        if title is not None:
-            self._read_title(title)
+        titled = what == _TITLE or is_task_title(text)
+        if titled:
+            self._read_title(text[:200].decode(errors="backslashreplace").strip())
         if text.find(b"ainted") >= 0 and (task := parse_task(text)) is not None:
             self._take_task(task)
             return True
-        if text.find(b"IP: ") >= 0 and is_user_pc(text):
+        if what == _USER_PC:
             return True
         self.found.others.append(text)
-        return (not self.frames and self._read_registers(text)) or title is not None
+        return (not self.frames and self._read_registers(text)) or titled
 
     def _read_fact(self, text: bytes) -> None:
         found = self.found
@@ -288,7 +307,7 @@ def read_details(lines: Iterable[tuple[int, bytes | Words]]) -> Details:
     last = 0
     for index, line in lines:
         if not isinstance(line, bytes):
-            reader.take(make_frame(line, reader.context))
+            reader.read_frame(line)
         elif not reader.read(line):
             continue
         last = index

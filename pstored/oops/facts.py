@@ -136,10 +136,11 @@ _ROW = re.compile(
     rb"[ \t]{0,8}(?P<name>GPR|Krnl GPRS|\$ ?|r|sr)(?P<first>\d{0,2})"
     rb"(?:-\d\d)? {0,4}:? {1,4}(?P<values>[0-9a-f]{8,16}(?: [0-9a-f]{8,16}){1,7})"
 )
-_REGISTERS = re.compile(
-    rb"[ \t]{0,8}(?!REGS)(?:[A-Za-z][A-Za-z0-9_]{0,9}|\$ ?\d{1,2}|Krnl GPRS)(?:-\d\d)?"
-    rb" {0,4}[:=]? {1,4}[0-9a-f]{8,16}(?:[ \t]|$)"
+REGISTERS = (
+    rb"[ \t]{0,8}+(?!REGS)(?:[A-Za-z][A-Za-z0-9_]{0,9}+|\$ ?\d{0,2}|Krnl GPRS)(?:-\d\d)?"
+    rb" {0,4}[:=]? {1,4}[0-9a-f]{8,16}+(?:[ \t]|$)"
 )
+"""What a line begins with that says nothing but registers: one of them."""
 _VALUE = re.compile(rb"[:=] ?(?:[0-9a-f]{4}:)?[0-9a-f]{8}")
 _NO_REGISTERS = frozenset((b"Code", b"Comm", b"address", b"Oops", b"EFLAGS"))
 
@@ -152,11 +153,6 @@ def parse_register_row(text: bytes) -> list[tuple[str, int]]:
     prefix = {b"GPR": "r", b"Krnl GPRS": "r", b"$": "$", b"$ ": "$"}.get(row["name"], row["name"].decode())
     first = int(row["first"] or 0)
     return [(f"{prefix}{first + n}", int(v, 16)) for n, v in enumerate(row["values"].split())]
-
-
-def begins_with_registers(text: bytes) -> bool:
-    """Whether a line says nothing but registers: the first thing in it is one."""
-    return _REGISTERS.match(text) is not None
 
 
 def has_registers(text: bytes) -> bool:

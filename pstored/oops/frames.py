@@ -29,6 +29,14 @@ _FROM = re.compile(
     rb"\(?([A-Za-z_$][\w$.]{0,511}+)(?:\+0x([0-9a-f]{1,8}+)/0x([0-9a-f]{1,8}+))?"
     rb"(?: \[([\w-]{1,64}+)\])?\)? from (?:\[<[0-9a-f]{4,16}+>\] )?\(?" + _SYMBOL
 )
+#   In their frequent forms, alone on a line, all of these: mark, address, doubt, name; on arm the name's module and the
+#   caller; offset, size, module, doubt again.
+PLAIN = (
+    rb"[ \t]{0,16}+(?:(<{1,2}/?[A-Z#][A-Z_0-9]{1,20}+>{1,2})[ \t]{0,16}+)?+"
+    rb"\(?+(?:\[<?([0-9a-f]{4,16}+)>?\] {0,2}+){0,3}+(\? )?+\(?+([A-Za-z_][\w.]{0,511}+)"
+    rb"(?:(?: \[([\w-]{1,64}+)\])?+\)?+ from (?:\[<[0-9a-f]{4,16}+>\] )?+\(?+([A-Za-z_][\w.]{0,511}+))?+"
+    rb"\+0x([0-9a-f]{1,16}+)/0x([0-9a-f]{1,16}+)(?: \[([\w-]{1,64}+)\])?+\)?+( \(unreliable\))?+"
+)
 #   an address without a symbol: a module that is gone, generated code
 _BARE = re.compile(rb"[ \t]{0,16}(?:\[<?(?P<address>[0-9a-f]{8,16})>?\] {0,2})(?P<doubt>\? )?(?:0x[0-9a-f]{4,16})?$")
 _NUMBER = re.compile(rb"[ \t]{0,16}(?P<doubt>\? )?0x(?P<address>[0-9a-f]{5,16})$")
@@ -38,7 +46,7 @@ _MARK = re.compile(rb"[ \t]{0,16}<{1,2}(?P<end>/?)(?P<mark>[A-Z#][A-Z_0-9]{1,20}
 _CONTEXTS = {b"IRQ": "irq", b"SOFTIRQ": "softirq", b"NMI": "nmi", b"TASK": "task", b"EOI": "task", b"EOE": "task"}
 
 #   what leads a trace in; arm says Backtrace, kmemleak backtrace, KASAN who allocated and who freed
-_TITLE = re.compile(
+TITLE = (
     rb"[ \t]{0,8}(?:[Cc]all [Tt]race:|(?:stack )?[Bb]acktrace:|Allocated(?: by task \d[^\n]{0,60})?:"
     rb"|Freed(?: by task \d[^\n]{0,60})?:|(?:Last|Second to last) potentially related work creation:"
     rb"|NMI backtrace for cpu \d|CPU: \d{1,5} (?:UID|PID|Comm)|Uninit was [^\n]{1,40}:|Local variable [^\n]{1,100}:"
@@ -56,14 +64,11 @@ _TASK_TITLE = re.compile(rb"[^\n]{1,64}? {1,8}[RSDTtXZPIKW] (?:running task|stac
 _UNLOCK_TITLE = re.compile(rb"[^\n]{1,80} release lock \([^\n]{1,120}\) at:$")
 
 
-def parse_title(text: bytes) -> str | None:
-    """The line that leads a trace in, if this is one."""
-    found = _TITLE.match(text)
-    if found is None and text.find(b"  ") >= 0:
-        found = _TASK_TITLE.match(text)
-    if found is None and text.endswith(b" at:"):
-        found = _UNLOCK_TITLE.match(text)
-    return None if found is None else text[:200].decode(errors="backslashreplace").strip()
+def is_task_title(text: bytes) -> bool:
+    """Whether a line leads a trace in, though it does not begin with words for that."""
+    if text.find(b"  ") >= 0 and _TASK_TITLE.match(text):
+        return True
+    return text.endswith(b" at:") and _UNLOCK_TITLE.match(text) is not None
 
 
 def parse_mark(text: bytes) -> tuple[str | None, int]:
@@ -79,22 +84,30 @@ def parse_mark(text: bytes) -> tuple[str | None, int]:
 def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Frame | None:
     """The frame that a line names from byte *at* on; None if it names none."""
     found = _FRAME.match(text, at)
-    return None if found is None else make_frame(found.groups(b""), context)
+    return None if found is None else make_frame(*found.groups(b""), context)
 
 
 Words = tuple[bytes, ...]
-"""What a frame's line says: address, doubt, name, offset, size, module, doubt again; empty what it does not say."""
+"""What a line says that is nothing but a frame: the groups of PLAIN, empty what it does not say."""
 
 
-def make_frame(words: Words, context: str) -> Frame:
+def make_frame(
+    address: bytes,
+    doubt: bytes,
+    name: bytes,
+    offset: bytes,
+    size: bytes,
+    module: bytes,
+    unreliable: bytes,
+    context: str,
+) -> Frame:
     """The frame that a line's words tell of."""
-    address, doubt, name, offset, size, module, unreliable = words
     return tuple.__new__(  # as Frame() does, but a log has thousands of them
         Frame,
         (
             name.decode(),
-            int(offset, 16),
-            int(size, 16),
+            int(offset, 16) if offset else None,
+            int(size, 16) if size else None,
             module.decode() if module else None,
             not (doubt or unreliable),
             int(address, 16) if address else None,
@@ -105,22 +118,16 @@ def make_frame(words: Words, context: str) -> Frame:
     )
 
 
-def parse_from(text: bytes, at: int = 0, context: str = "task") -> tuple[Frame, Words] | None:
+def parse_from(text: bytes, at: int = 0, context: str = "task") -> tuple[Frame, Frame] | None:
     """On arm: callee and caller, who is the next line's callee; only where the trace ends a frame of its own."""
     found = _FROM.match(text, at)
     if found is None:
         return None
-    address, callee, offset, size, module, *caller = found.groups(b"")
-    frame = Frame(
-        callee.decode(),
-        int(offset, 16) if offset else None,
-        int(size, 16) if size else None,
-        module.decode() if module else None,
-        True,
-        int(address, 16) if address else None,
-        context,
+    address, callee, callee_offset, callee_size, callee_module, *caller = found.groups(b"")
+    return (
+        make_frame(address, b"", callee, callee_offset, callee_size, callee_module, b"", context),
+        make_frame(b"", b"", *caller, b"", context),
     )
-    return frame, (b"", b"", *caller, b"")
 
 
 def parse_bare(text: bytes, at: int = 0, context: str = "task") -> Frame | None:
@@ -168,13 +175,8 @@ def parse_lr(text: bytes) -> Frame | None:
     return None if found is None else _position(found.groups(b""))
 
 
-def is_user_pc(text: bytes) -> bool:
-    """Whether this line is the program counter of user space, where a system call came from."""
-    found = _USER_PC.match(text)
-    return found is not None and found[1] in _USER_SELECTORS
-
-
-_USER_PC = re.compile(rb"[ \t]{0,8}(?:RIP|EIP|IP): ([0-9a-f]{4}):")
+USER_PC = rb"[ \t]{0,8}(?:RIP|EIP|IP): (?:0033|0023|002b|0073):"
+"""The program counter of user space, where a system call came from."""
 
 
 _LABEL = re.compile(rb"LC\d{1,6}$")
@@ -184,4 +186,4 @@ _LABEL = re.compile(rb"LC\d{1,6}$")
 def _position(words: Iterable[bytes]) -> Frame | None:
     """Of name, offset, size and module."""
     name, offset, size, module = words
-    return None if _LABEL.match(name) else make_frame((b"", b"", name, offset, size, module, b""), "task")
+    return None if _LABEL.match(name) else make_frame(b"", b"", name, offset, size, module, b"", "task")

@@ -4,21 +4,19 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from pstored.oops.frames import Words
+from pstored.oops.frames import PLAIN, Words
 from pstored.oops.lines import LONGEST_LINE, Line, from_kmsg, parse_line, split_joined, split_line
 from pstored.parse.kmsg import KmsgLine
 
 #   What nearly all lines of a report are: printk's own prefix, and behind it a frame in one of its frequent forms and
 #   nothing else, or any text that has not another prefix in it.  What is not of this form is read by itself.
 _LINES = re.compile(
-    rb"^(?:<[0-7]>)?+(?:\[ {0,12}+[0-9]{1,12}+\.[0-9]{6}(\])(?:\[ {0,5}+([TC][0-9]{1,10}+)\])?+ )?+(?:"
-    rb"[ \t]{0,16}+(?:\[<?([0-9a-f]{4,16}+)>?\] {0,2}+){0,3}+(\? )?+([A-Za-z_][\w.]{0,511}+)"
-    rb"\+0x([0-9a-f]{1,16}+)/0x([0-9a-f]{1,16}+)(?: \[([\w-]{1,64}+)\])?+( \(unreliable\))?+\r?$"
-    rb"|(?![^ :\n]{1,64}+ kernel: |[0-9]{3}: |c[0-9]{1,2} )([^\r\n]{1,%d}+)\r?$|[^\n]*)" % (LONGEST_LINE - 64),
+    rb"^(?:<[0-7]>)?+(?:\[ {0,12}+[0-9]{1,12}+\.[0-9]{6}(\])(?:\[ {0,5}+([TC][0-9]{1,10}+)\])?+ )?+(?:%s\r?$"
+    rb"|(?![^ :\n]{1,64}+ kernel: |[0-9]{3}: |c[0-9]{1,2} )([^\r\n]{1,%d}+)\r?$|[^\n]*)" % (PLAIN, LONGEST_LINE - 64),
     re.MULTILINE,
 )
-_TIMED, _CALLER, _NAME, _TEXT = 0, 1, 4, 9
-_FRAME = slice(2, 9)
+_TIMED, _CALLER, _NAME, _TEXT = 0, 1, 5, 12
+_FRAME = slice(2, 12)
 """Groups of the pattern."""
 
 
