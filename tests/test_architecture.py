@@ -94,7 +94,7 @@ FLOORS: list[set[str]] = [
         "oops.helpers",
         "oops.signature",
     },
-    {"readers.kdump.vmcore", "readers.kdump.raw", "oops.headers", "oops.details", "oops.entries"},
+    {"readers.kdump.vmcore", "readers.kdump.raw", "oops.headers", "oops.details", "oops.entries", "oops.view"},
     {"readers.ram", "oops.reports"},
     {"oops.blame", "oops.keys"},
     {"oops.events"},

@@ -165,9 +165,8 @@ class _Reader:
 
     def _read_symbol(self, text: bytes, at: int) -> bool:
         if text.find(b" from ") >= 0 and (pair := parse_from(text, at, self.context)) is not None:
-            frame, caller = pair
-            self.take(frame)
-            self.caller = caller
+            self.take(pair[0])
+            self.caller = pair[1]
             return True
         frame = parse_frame(text, at, self.context)
         if frame is not None:
@@ -181,7 +180,7 @@ class _Reader:
         """The same of a line that is nothing but a frame."""
         mark, address, doubt, name, name_module, caller, offset, size, module, unreliable = words
         if mark:
-            self.context, _ = parse_mark(mark)
+            self.context = parse_mark(mark)[0] or self.context
         if caller:
             self.take(make_frame(address, doubt, name, b"", b"", name_module, b"", self.context))
             self.caller = make_frame(b"", b"", caller, offset, size, module, unreliable, self.context)

@@ -84,7 +84,10 @@ def parse_mark(text: bytes) -> tuple[str | None, int]:
 def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Frame | None:
     """The frame that a line names from byte *at* on; None if it names none."""
     found = _FRAME.match(text, at)
-    return None if found is None else make_frame(*found.groups(b""), context)
+    if found is None:
+        return None
+    address, doubt, name, offset, size, module, unreliable = found.groups(b"")
+    return make_frame(address, doubt, name, offset, size, module, unreliable, context)
 
 
 Words = tuple[bytes, ...]
@@ -123,10 +126,10 @@ def parse_from(text: bytes, at: int = 0, context: str = "task") -> tuple[Frame, 
     found = _FROM.match(text, at)
     if found is None:
         return None
-    address, callee, callee_offset, callee_size, callee_module, *caller = found.groups(b"")
+    address, callee, callee_offset, callee_size, callee_module, caller, offset, size, module = found.groups(b"")
     return (
         make_frame(address, b"", callee, callee_offset, callee_size, callee_module, b"", context),
-        make_frame(b"", b"", *caller, b"", context),
+        make_frame(b"", b"", caller, offset, size, module, b"", context),
     )
 
 
