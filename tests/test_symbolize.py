@@ -78,10 +78,10 @@ class Build(NamedTuple):
         return "".join(f"{address:016x} T {name}\n" for address, name in self.symbols)
 
 
-def compiled(directory: Path, *options: str) -> Build:
-    """Compile and link the source."""
+def compiled(directory: Path, *options: str, source: str = SOURCE) -> Build:
+    """Compile and link a source."""
     require(shutil.which("gcc") and shutil.which("objdump"), "gcc and objdump, of Debian's gcc and binutils")
-    (directory / "gauge.c").write_text(SOURCE)
+    (directory / "gauge.c").write_text(source)
     linked = ("-nostdlib", "-static", f"-Wl,-Ttext={BASE:#x}", "-Wl,-e,gauge_show", "-Wl,--build-id")
     command = ["gcc", "-g", "-O1", "-fno-pie", "-no-pie", "-fno-inline", "-fcf-protection=none"]
     subprocess.run([*command, *options, *linked, "gauge.c", "-o", "vmlinux"], cwd=directory, check=True)
@@ -166,6 +166,41 @@ def test_frames_get_file_and_line_and_addresses_names(tmp_path: Path, version: i
         made.calls["dev_attr_show"],
         made.size("dev_attr_show"),
     )
+
+
+INLINED = """\
+static inline int added(int n)
+{
+	return sink ? n + sink : n;
+}
+__attribute__((noinline)) int gauge_sum(const int *n)
+{
+	int sum = 0;
+
+	for (int at = 0; at < 8; at++)
+		sum += added(n[at]) * (sum > 3 ? added(at) : 2);
+	if (sum > 1000)
+		sum = added(gauge_show(sum));
+	return sum + added(sum);
+}
+"""
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_lines_are_those_of_binutils(tmp_path: Path, version: int) -> None:
+    """At every instruction of optimized code, where rows of several functions stand at one address: addr2line(1)."""
+    source = SOURCE.replace("void end_of_text", INLINED + "void end_of_text")
+    made = compiled(tmp_path, f"-gdwarf-{version}", "-O2", "-finline", source=source)
+    code = subprocess.run(["objdump", "-d", made.path], check=True, capture_output=True, text=True).stdout
+    addresses = [line.split(":")[0].strip() for line in code.splitlines() if "\t" in line]
+    asked = subprocess.run(
+        ["addr2line", "-e", made.path, *addresses], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    expected = [line.split(" (")[0].removeprefix(f"{tmp_path}/") for line in asked.stdout.splitlines()]
+    with open_vmlinux(str(made.path)) as kernel:
+        found = [kernel.find_line(int(address, 16)) for address in addresses]
+    assert len(found) > 60
+    assert ["??:?" if place is None else f"{place[0]}:{place[1]}" for place in found] == expected
 
 
 def test_a_system_map_gives_names_and_no_lines(build: Build) -> None:

@@ -277,7 +277,8 @@ class _Vmlinux:
         if program["unit_length"] > LARGEST_PROGRAM:
             raise SymbolsError(f"{self._path!r} is damaged: one unit has {program['unit_length']} bytes of lines")
         states = [entry.state for entry in program.get_entries() if entry.state is not None]
-        rows = sorted((s.address, not s.end_sequence, s.file, s.line) for s in states)
+        # of several rows for one address the last counts, in the program's order
+        rows = sorted(((s.address, not s.end_sequence, s.file, s.line) for s in states), key=lambda row: row[:2])
         root = unit.get_top_DIE().attributes.get("DW_AT_comp_dir")
         return _Unit(rows, _files(program, b"" if root is None else root.value))
 
