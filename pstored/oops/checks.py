@@ -9,16 +9,16 @@ CHECKS: tuple[Rule, ...] = (
     Rule(
         b"BUG",
         "kasan-uaf",
-        rb"BUG: KASA[Nn]: [\w-]{0,40}?use[- ]after[- ]free(?:.{0,40}? in " + FN + rb")?",
+        rb"BUG: KAS[Aa][Nn]: [\w-]{0,40}?use[- ]after[- ]free(?:.{0,40}? in " + FN + rb")?",
         "mm/kasan/report.c",
     ),
     Rule(
         b"BUG",
         "kasan-oob",
-        rb"BUG: KASA[Nn]: [\w-]{0,40}?out[- ]of[- ]bounds(?:.{0,40}? in " + FN + rb")?",
+        rb"BUG: KAS[Aa][Nn]: [\w-]{0,40}?out[- ]of[- ]bounds(?:.{0,40}? in " + FN + rb")?",
         "mm/kasan/report.c",
     ),
-    Rule(b"BUG", "kasan-other", rb"BUG: KASA[nN]:(?:.{0,80}? in " + FN + rb")?", "mm/kasan/report.c"),
+    Rule(b"BUG", "kasan-other", rb"BUG: KAS[Aa][Nn]:(?:.{0,80}? in " + FN + rb")?", "mm/kasan/report.c"),
     Rule(b"BUG", "kfence", rb"BUG: KFENCE: [^\n]{1,60}? in " + FN, "mm/kfence/report.c"),
     Rule(b"BUG", "kfence", rb"BUG: KFENCE: ", "mm/kfence/report.c"),
     Rule(b"BUG", "kmsan", rb"BUG: KMSAN: (?:[\w-]{1,40} in " + FN + rb")?", "mm/kmsan/report.c"),
@@ -65,6 +65,7 @@ CHECKS: tuple[Rule, ...] = (
         b"WARNING: ", "warning", rb"WARNING: at ?\S{1,300}:\d{1,7}", "kernel/panic.c, before 3.11, other architectures"
     ),
     Rule(b"WARNING: ", "warning", rb"WARNING: kernel stack (?:regs|frame pointer) ", "arch/x86/kernel/unwind_frame.c"),
+    Rule(b"unchecked MSR access", "warning", rb"unchecked MSR access error: ", "arch/x86/mm/extable.c"),
     Rule(
         b"WARNING: ",
         "warning",
@@ -106,6 +107,7 @@ CHECKS: tuple[Rule, ...] = (
         + rb"/0x)?|scheduling with irqs disabled)",
         "kernel/sched/core.c",
     ),
+    Rule(b"bad: scheduling", "sleeping-in-atomic", rb"bad: scheduling from the idle thread!", "kernel/sched/idle.c"),
     Rule(
         b"BUG",
         "preempt-debug",
@@ -129,7 +131,8 @@ CHECKS: tuple[Rule, ...] = (
     Rule(
         b"LOCKUP",
         "hard-lockup",
-        WATCHDOG + rb"(?:Watchdog detected hard LOCKUP on cpu (?P<cpu>\d{1,5})|NMI Watchdog detected LOCKUP)",
+        WATCHDOG
+        + rb"(?:CPU\d{1,5}: )?(?:Watchdog detected hard LOCKUP on cpu (?P<cpu>\d{1,5})|NMI Watchdog detected LOCKUP)",
         "kernel/watchdog.c",
     ),
     Rule(
@@ -142,8 +145,8 @@ CHECKS: tuple[Rule, ...] = (
     Rule(
         b"INFO: ",
         "rcu-stall",
-        rb"(?:rcu: )?INFO: \S{1,40} (?:self-)?detected (?:expedited )?stalls?",
-        "kernel/rcu/tree_stall.h",
+        rb"(?:rcu: )?INFO: (?:\S{1,40} (?:self-)?detected (?:expedited )?stalls?|RCU detected CPU )",
+        "kernel/rcu/tree_stall.h, kernel/rcutree.c",
     ),
     Rule(
         b"INFO: ",

@@ -27,8 +27,14 @@ FAULTS: tuple[Rule, ...] = (
     Rule(b"BUG", "null-deref", rb"BUG: Kernel NULL pointer dereference", "arch/powerpc/mm/fault.c"),
     Rule(
         b"BUG",
+        "unhandled-fault",
+        rb"BUG: Unable to handle (?:kernel )?unaligned access(?: at " + AT + rb")?",
+        "arch/powerpc/mm/fault.c",
+    ),
+    Rule(
+        b"BUG",
         "paging-fault",
-        rb"BUG: Unable to handle (?:kernel|unaligned access)(?:[^\n]{1,60}? at " + AT + rb")?",
+        rb"BUG: Unable to handle (?:kernel|unknown paging)(?:[^\n]{1,60}? at " + AT + rb")?",
         "arch/powerpc/mm/fault.c",
     ),
     # -- faults: arm, arm64, riscv, s390, mips, loongarch, sparc, alpha, powerpc up to 5.1, x86 up to 2.6
@@ -44,6 +50,18 @@ FAULTS: tuple[Rule, ...] = (
         "unhandled-fault",
         rb"Unable to handle kernel unaligned access",
         "arch/riscv/kernel/traps_misaligned.c",
+    ),
+    Rule(
+        b"Unable to",
+        "unhandled-fault",
+        rb"Unable to handle kernel paging request for unaligned access(?: at address " + AT + rb")?",
+        "arch/powerpc/mm/fault.c, up to 5.1",
+    ),
+    Rule(
+        b"Unable to",
+        "unhandled-fault",
+        rb"Unable to handle kernel [\w ()-]{0,60}?(?:fault|abort\)?|error|unknown \d\d?) at virtual address " + AT,
+        "arch/arm64/mm/fault.c, fault_info",
     ),
     Rule(
         b"Unable to",
@@ -79,6 +97,12 @@ FAULTS: tuple[Rule, ...] = (
         "arch/arm64/kernel/traps.c",
     ),
     Rule(b"Bad", "oops", rb"Bad mode in [\w ]{1,30} detected", "arch/arm64/kernel/traps.c"),
+    Rule(
+        b"Unhandled",
+        "oops",
+        rb"Unhandled \d\d-bit el\w{1,4} \w{1,10} exception on CPU(?P<cpu>\d{1,5})",
+        "arch/arm64/kernel/traps.c, since 5.13",
+    ),
     Rule(
         b"Kernel ",
         "unhandled-fault",
@@ -120,6 +144,8 @@ FAULTS: tuple[Rule, ...] = (
         "arch/x86/kernel/traps.c, arch/s390/kernel/nmi.c",
         TRAP,
     ),
+    Rule(b"[#", "stack-overflow", rb"(?:Oops: )?stack guard page" + CODE, "arch/x86/kernel/traps.c", TRAP),
+    Rule(b"Internal", "stack-overflow", rb"Internal error: kernel stack overflow", "arch/arm/kernel/traps.c", TRAP),
     # -- traps: die() and its like
     Rule(b"PANIC: ", "double-fault", rb"(?:traps: )?PANIC: double fault", "arch/x86/kernel/traps.c", TRAP),
     Rule(b"[#", "double-fault", rb"(?:traps: )?(?:Oops: )?double fault" + CODE, "arch/x86/kernel/traps.c", TRAP),
@@ -144,11 +170,12 @@ FAULTS: tuple[Rule, ...] = (
     Rule(
         b"Oops",
         "invalid-opcode",
-        rb"(?:Internal error: )?Oops - (?:undefined|illegal) instruction",
-        "arch/arm/kernel/traps.c, arch/riscv/kernel/traps.c",
+        rb"(?:Internal error: )?Oops - (?:[uU]ndefined|illegal) instruction",
+        "arch/arm/kernel/traps.c, arch/arm64/kernel/traps.c, arch/riscv/kernel/traps.c",
         TRAP,
     ),
     Rule(b"Oops", "bug-on", rb"(?:Internal error: )?Oops - BUG", "arch/arm/kernel/traps.c", TRAP),
+    Rule(b"Oops", "kasan-other", rb"Internal error: Oops - KASAN: ", "arch/arm64/kernel/traps.c", TRAP),
     Rule(
         b"Oops",
         "paging-fault",
@@ -172,6 +199,13 @@ FAULTS: tuple[Rule, ...] = (
         TRAP,
     ),
     Rule(
+        b" (code ",
+        "oops",
+        rb"(?P<comm>[^:\n]{1,64}?) \(pid (?P<pid>\d{1,10})\): [\w /-]{1,60} \(code \d{1,5}\)$",
+        "arch/parisc/kernel/traps.c: of user space it says where, too",
+        TRAP,
+    ),
+    Rule(
         b"Oops",
         "oops",
         ON_CPU + WHO + rb"(?:Internal error: )?Oops(?: ?\[#|: | - | -?\d)",
@@ -181,11 +215,12 @@ FAULTS: tuple[Rule, ...] = (
     Rule(
         b"Internal",
         "unhandled-fault",
-        rb"Internal error: (?:synchronous|level \d synchronous|imprecise|precise"
-        rb"|asynchronous)[\w -]{0,40} abort|Internal error: [\w -]{0,20}SError",
+        rb"Internal error: (?:(?!Oops)[\w ()/-]{1,60}(?:abort|fault|alignment exception|ECC error)\)?:"
+        rb"|[\w -]{0,20}SError)",
         "arch/arm64/mm/fault.c",
         TRAP,
     ),
+    Rule(b"Internal", "ubsan", rb"Internal error: UBSAN: ", "arch/arm64/kernel/traps.c, since 6.9", TRAP),
     Rule(b"Internal", "oops", rb"Internal", "arch/arm64/kernel/traps.c", TRAP),
     Rule(
         b"[#",
@@ -195,6 +230,7 @@ FAULTS: tuple[Rule, ...] = (
         TRAP,
     ),
     Rule(b"[#", "invalid-opcode", rb"Reserved instruction in kernel code ?\[#", "arch/mips/kernel/traps.c", TRAP),
+    Rule(b"[#", "unhandled-fault", rb"Kernel ale access ?\[#", "arch/loongarch/kernel/traps.c", TRAP),
     Rule(
         b"[#",
         "oops",
@@ -236,6 +272,19 @@ FAULTS: tuple[Rule, ...] = (
         rb"|Severe Machine check|Fatal Machine check)",
         "arch/powerpc, arch/parisc, arch/mips",
     ),
+    Rule(
+        b"machine check (",
+        "mce",
+        rb"MCE: CPU(?P<cpu>\d{1,5}): machine check \(",
+        "arch/powerpc/kernel/mce.c",
+    ),
+    Rule(
+        b"MCE broadcast",
+        "mce",
+        rb"mce: CPUs not responding to MCE broadcast",
+        "arch/x86/kernel/cpu/mce/core.c",
+    ),
+    Rule(b"UE ", "mce", rb"EDAC \w{1,20}: \d{1,9} UE ", "drivers/edac/edac_mc.c"),
     Rule(b"Uncorrected", "mce", rb"mce: Uncorrected hardware memory error in ", "arch/x86/kernel/cpu/mce/core.c"),
     Rule(
         b"Hardware Error]",

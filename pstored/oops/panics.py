@@ -36,7 +36,7 @@ _TAILS: tuple[tuple[bytes, str, bool], ...] = (
         True,
     ),
     (
-        rb"(?:\w{1,20}: )?(?:panic_on_oops|Oops: Fatal exception|Fatal exception)",
+        rb"(?:[^\n:]{1,60}: ){0,2}(?:panic_on_oops|Fatal exception)",
         "panic",
         False,
     ),  # arch/*/kernel/traps.c
