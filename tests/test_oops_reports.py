@@ -403,6 +403,43 @@ def test_a_stall_is_blamed_on_what_is_inside_the_entry(frames: tuple[str, ...], 
     assert event.function == function
 
 
+@pytest.mark.parametrize(
+    ("kind", "header"),
+    [
+        ("rcu-stall", "rcu: INFO: rcu_preempt self-detected stall on CPU"),
+        ("soft-lockup", "watchdog: BUG: soft lockup - CPU#1 stuck for 7s! [sh:96]"),
+    ],
+)
+@pytest.mark.parametrize("glue", ["proc_reg_write", "kernfs_fop_write_iter", "full_proxy_write"])
+def test_what_hands_a_file_to_its_driver_is_not_what_stalls(kind: str, header: str, glue: str) -> None:
+    """The driver's function is inside of it."""
+    event = only(
+        header,
+        "CPU: 1 PID: 96 Comm: sh Not tainted 6.1.0 #1",
+        "RIP: 0010:native_queued_spin_lock_slowpath+0x30/0x2a0",
+        "Call Trace:",
+        " _raw_spin_lock+0x25/0x30",
+        " gauge_set+0x1/0x2 [gauge]",
+        " gauge_write+0x1/0x2 [gauge]",
+        f" {glue}+0x56/0xa0",
+        " vfs_write+0xc7/0x3f0",
+        " ksys_write+0x6b/0xf0",
+        " do_syscall_64+0x5d/0xb0",
+    )
+    assert (event.kind, event.function) == (kind, "gauge_write")
+
+
+def test_a_stack_is_used_up_by_what_calls_itself() -> None:
+    """Or, where several call each other, by what the system call asked for."""
+    header = ("BUG: TASK stack guard page was hit at 000000009fdcb162 (stack is 0000000086d5d0d4..0)",)
+    inside = (" gauge_write+0x1/0x2", " proc_reg_write+0x1/0x2", " vfs_write+0x1/0x2", " do_syscall_64+0x1/0x2")
+    pc = "RIP: 0010:gauge_walk+0x1f/0x50 [gauge]"
+    event = only(*header, pc, "Call Trace:", *[" gauge_walk+0x2f/0x50 [gauge]"] * 30, *inside)
+    assert event.function == "gauge_walk"
+    event = only(*header, pc, "Call Trace:", *[" gauge_down+0x1/0x2", " gauge_walk+0x2f/0x50 [gauge]"] * 15, *inside)
+    assert event.function == "gauge_write"
+
+
 def test_the_kthread_of_rcu_is_not_what_stalls() -> None:
     """Its trace stands in the report of a stall that it could not end."""
     event = only(

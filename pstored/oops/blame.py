@@ -7,6 +7,7 @@ call, work item or softirq, which stays the same, or what the task waits for.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -70,8 +71,11 @@ def blame(report: Report, details: Details) -> Blamed:
         # a page fault handler that sleeps is to blame itself
         found = _culprit(frames, groups) or _culprit(frames, groups - {Helper.TRAP})
         return _blamed(found, trace.frames, groups)
-    if kind == "stack-overflow" and (inner := inside_entry(_reliable(trace.whole()))) is not None:
-        return _with(trace, _blamed(inner, trace.whole(), groups))  # what recurses is as random as in a stall
+    if kind == "stack-overflow":
+        frames = _reliable(trace.whole())
+        # of many that call each other, which was the last is as random as in a stall
+        if (inner := _recursing(frames) or inside_entry(frames)) is not None:
+            return _with(trace, _blamed(inner, trace.whole(), groups))
     named = report.header.groups.get("function")
     if named is not None and kind != "hard-lockup":
         return _with(trace, _blame_named(report, named.decode(), trace.whole(), groups))
@@ -104,6 +108,13 @@ def _blamed(found: Frame | None, frames: Sequence[Frame], groups: _Groups) -> Bl
         if name != names[-1]:  # printed twice: by register and by frame, or inlined into itself
             names.append(name)
     return Blamed(names[0], tuple(names), tuple(frames))
+
+
+def _recursing(frames: Sequence[Frame]) -> Frame | None:
+    """The function that calls itself, and has filled the stack: most of the trace is its frames."""
+    names = Counter(frame.function for frame in frames)
+    name, times = names.most_common(1)[0] if names else (None, 0)
+    return next((f for f in frames if f.function == name), None) if times > max(2, len(frames) // 2) else None
 
 
 def _with(trace: Trace, blamed: Blamed) -> Blamed:

@@ -58,6 +58,13 @@ _ENTRIES: Names = (
         new_sync_write call_read_iter call_write_iter do_vfs_ioctl do_dentry_open do_filp_open
         """,
     ),
+    (
+        "fs/proc, fs/kernfs, fs/sysfs, fs/debugfs, drivers/base/core.c, lib/kobject.c",
+        """
+        proc_reg_write proc_reg_read* proc_reg_*ioctl pde_* proc_sys_* kernfs_fop_write* kernfs_fop_read* sysfs_kf_*
+        dev_attr_* drv_attr_* bus_attr_* kobj_attr_* full_proxy_* debugfs_attr_* simple_attr_*
+        """,
+    ),
     ("fs/file_table.c, kernel/task_work.c, kernel/exit.c", "__fput task_work_run exit_to_user* do_exit do_group_exit"),
     (
         "block/ioctl.c, mm/mmap.c, mm/memory.c",
