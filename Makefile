@@ -22,7 +22,7 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/python -m fake_pstore --demo
 
 # What Debian starts as soon as it is installed: on CI's machine only; at home the tests that need it say so, and skip.
-DAEMONS := prometheus
+DAEMONS := mosquitto prometheus
 test: $(VENV)/.fleet
 	.ci/apt openssl strace systemd systemd-journal-remote util-linux $(if $(CI),$(DAEMONS))
 	$(VENV)/bin/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder

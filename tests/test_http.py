@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from pstored.errors import SinkError
-from pstored.sinks.http import MAX_ANSWER, Answer, Tls, judge, retry_after_s, split_url
+from pstored.sinks.http import MAX_ANSWER, Answer, judge, retry_after_s, split_url
 from pstored.sinks.http import Server as Client
+from pstored.sinks.link import Tls
 from tests.conftest import require
 from tests.loopback import Says, Server, make_certificate, serve, server  # noqa: F401 - a fixture
 

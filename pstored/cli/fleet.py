@@ -38,7 +38,8 @@ def _write(directory: str, signal: str, requests: Iterable[dict[str, Any]]) -> i
 
 
 def _post(endpoint: str, signal: str, requests: Iterable[dict[str, Any]]) -> int:
-    from pstored.sinks.http import Server, Tls
+    from pstored.sinks.http import Server
+    from pstored.sinks.link import Tls
 
     server = Server(f"{endpoint.rstrip('/')}/v1/{signal}", tls=Tls(), timeout_s=60, environ=os.environ)
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}

@@ -10,11 +10,16 @@ from pstored.config import load
 def check_config(options: Namespace) -> int:
     """Strict, where reading is lenient: any problem is exit 78."""
     loaded = load(options.root, only=options.file)
+    problems = list(loaded.problems)
+    if loaded.config.outgoing:
+        from pstored.sinks.settings import lacking
+
+        problems += lacking(loaded.config.outgoing)
     if options.json:
         tables = {name: table._asdict() for name, table in loaded.config.tables().items()}
-        document = {"schema": 1, "files": list(loaded.files), "problems": list(loaded.problems), "config": tables}
+        document = {"schema": 1, "files": list(loaded.files), "problems": problems, "config": tables}
         print(json.dumps(document, indent=2))
-        return 78 if loaded.problems else 0
+        return 78 if problems else 0
     for path in loaded.files:
         print(f"# {path}")
     if not loaded.files:
@@ -24,9 +29,9 @@ def check_config(options: Namespace) -> int:
         for key, value in table._asdict().items():
             print(f"# {key} is decided by the circumstances" if value is None else f"{key} = {json.dumps(value)}")
         print()
-    for problem in loaded.problems:
+    for problem in problems:
         print(f"problem: {problem}")
-    return 78 if loaded.problems else 0
+    return 78 if problems else 0
 
 
 def schema(options: Namespace) -> int:  # noqa: ARG001 - as all commands

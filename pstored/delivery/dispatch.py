@@ -83,6 +83,18 @@ def _webhook(table: Any, setting: Setting) -> OutgoingSink:
     return WebhookSink(table, setting)
 
 
+def _mqtt(table: Any, setting: Setting) -> OutgoingSink:
+    try:
+        from pstored.sinks.mqtt import MqttSink
+    except ModuleNotFoundError as e:
+        if (e.name or "").partition(".")[0] != "paho":
+            raise
+        raise SinkError(
+            "paho-mqtt is not installed, which [mqtt] needs", hint="pip install 'pstored[mqtt]'; nothing is lost"
+        ) from e
+    return MqttSink(table, setting)
+
+
 def _file(table: Any, _setting: Setting) -> OutgoingSink:
     from pstored.sinks.file import FileSink
 
@@ -95,7 +107,7 @@ def _exec(table: Any, setting: Setting) -> OutgoingSink:
     return ExecSink(table, setting.timeout_s)
 
 
-MAKERS: dict[str, Maker] = {"otlp": _otlp, "webhook": _webhook, "file": _file, "exec": _exec}
+MAKERS: dict[str, Maker] = {"otlp": _otlp, "webhook": _webhook, "mqtt": _mqtt, "file": _file, "exec": _exec}
 """Name to maker; a sink's module is imported only when it has something to deliver, in its own process."""
 
 

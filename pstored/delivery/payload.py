@@ -67,6 +67,8 @@ class Parcel(NamedTuple):
     """Kind of what was left out to how often."""
     reporter: Reporter
     system: System
+    crash_left_out: tuple[str, ...] = ()
+    """Keys of crash.json that are not in it, since all of it would have been too large for who gets it."""
 
     def document(self) -> dict[str, Any]:
         """The parcel as JSON."""
@@ -77,6 +79,7 @@ class Parcel(NamedTuple):
             "first": self.first,
             "last": self.last,
             "crash": self.crash,
+            "crash_left_out": list(self.crash_left_out),
             "text": self.text,
             "text_left_out": self.left_out,
             "redacted": self.redacted,

@@ -7,19 +7,15 @@ are not followed: a POST that ends elsewhere would take the headers' secrets wit
 
 import contextlib
 import http.client
-import os
-import signal
-import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from pstored import __version__
-from pstored.delivery.credentials import find_secret, require_secret
 from pstored.errors import SinkError
+from pstored.sinks.link import Tls, make_context, reaching
 
 MAX_ANSWER = 4 * 1024 * 1024
 """Of an answer no more is read (OTLP 1.11, "Limits")."""
@@ -42,15 +38,6 @@ class Answer(NamedTuple):
         return f"{self.status} {http.client.responses.get(self.status, '')}".rstrip() + (f": {text}" if text else "")
 
 
-class Tls(NamedTuple):
-    """How to know the server, and to be known; empty: the system's certificate authorities, and not at all."""
-
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    """A path, or the name of a credential."""
-
-
 class Server:
     """Where requests go."""
 
@@ -70,25 +57,12 @@ class Server:
         target = (self._parts.path.rstrip("/") + path) or "/"
         target += f"?{self._parts.query}" if self._parts.query else ""
         every = {"User-Agent": f"pstored/{__version__}", "Connection": "close"}
-        connection = self._connect()
-        try:
-            with time_limit(self._timeout_s):
+        with reaching(self._where(), self._timeout_s), contextlib.closing(self._connect()) as connection:
+            try:
                 connection.request("POST", target, body, {**every, **headers})
-                with contextlib.closing(connection.getresponse()) as response:
-                    data = response.read(MAX_ANSWER)
-                    if response.length and len(data) < MAX_ANSWER:  # read() with a limit does not tell
-                        raise http.client.IncompleteRead(data)
-                    return Answer(response.status, dict(response.getheaders()), data)
-        except ssl.SSLCertVerificationError as e:
-            raise SinkError(
-                f"{self._where()} is not who it should be: {e.verify_message}", hint="ca_file= names who vouches for it"
-            ) from e
-        except TimeoutError as e:
-            raise SinkError(f"{self._where()} takes longer than {self._timeout_s:g} s") from e
-        except (OSError, http.client.HTTPException, ValueError) as e:
-            raise SinkError(f"{self._where()} cannot be reached: {_reason(e)}") from e
-        finally:
-            connection.close()
+                return _read(connection)
+            except http.client.HTTPException as e:
+                raise SinkError(f"{self._where()} cannot be reached: {_reason(e)}") from e
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
@@ -98,6 +72,14 @@ class Server:
 
     def _where(self) -> str:
         return f"{self._parts.scheme}://{self._parts.netloc}"
+
+
+def _read(connection: http.client.HTTPConnection) -> Answer:
+    with contextlib.closing(connection.getresponse()) as response:
+        data = response.read(MAX_ANSWER)
+        if response.length and len(data) < MAX_ANSWER:  # read() with a limit does not tell
+            raise http.client.IncompleteRead(data)
+        return Answer(response.status, dict(response.getheaders()), data)
 
 
 def split_url(url: str) -> SplitResult:
@@ -113,38 +95,6 @@ def split_url(url: str) -> SplitResult:
     if parts.password is not None:
         raise SinkError("a URL in the configuration has a password: not used", hint="put it into headers_file=")
     return parts
-
-
-def make_context(tls: Tls, environ: Mapping[str, str]) -> ssl.SSLContext:
-    """How to talk TLS; raises SinkError if a file cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file or None)
-        if tls.cert_file:
-            key = find_secret(tls.key_file or tls.cert_file, environ)
-            require_secret(key, os.stat(key))
-            context.load_cert_chain(find_secret(tls.cert_file, environ), key)
-    except OSError as e:  # ssl.SSLError is one
-        raise SinkError(f"the certificates cannot be used: {_reason(e)}", hint="ca_file=, cert_file=, key_file=") from e
-    return context
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """A block that takes longer ends with TimeoutError: whatever it waits for, a byte at a time or a name server.
-
-    By SIGALRM, so in the main thread only: a sink's process has no other.
-    """
-
-    def over(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise TimeoutError
-
-    old = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
 
 
 def judge(answer: Answer, *, again: frozenset[int], where: str, now: datetime | None = None) -> None:
@@ -179,9 +129,7 @@ def retry_after_s(answer: Answer, now: datetime) -> float | None:
     return max(0.0, ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds())
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: http.client.HTTPException) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "its answer breaks off"
-    if isinstance(error, http.client.HTTPException):
-        return f"its answer is not HTTP ({type(error).__name__})"
-    return str(getattr(error, "strerror", None) or error)
+    return f"its answer is not HTTP ({type(error).__name__})"

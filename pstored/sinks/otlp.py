@@ -20,7 +20,8 @@ from pstored.delivery.metrics import Family
 from pstored.delivery.payload import Parcel
 from pstored.errors import SinkError
 from pstored.sinks.base import OutgoingSink, Setting
-from pstored.sinks.http import Answer, Server, Tls, judge
+from pstored.sinks.http import Answer, Server, judge
+from pstored.sinks.link import Tls
 from pstored.sinks.settings import Compression, Encoding, Otlp, Timestamp
 
 DEFAULT = "http://localhost:4318"

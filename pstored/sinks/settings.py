@@ -8,6 +8,7 @@ or the name of a systemd credential (:mod:`pstored.delivery.credentials`).
 
 from collections.abc import Mapping
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 
@@ -112,6 +113,34 @@ class Webhook(NamedTuple):
     max_text_bytes: int | None = None
 
 
+class Mqtt(NamedTuple):
+    """``[mqtt]``: a CloudEvent is published to an MQTT 5 server, with QoS 1."""
+
+    enabled: bool = True
+    server: str = ""
+    """``mqtt://host`` (port 1883), or with TLS ``mqtts://host`` (8883)."""
+    topic: str = "pstored/{machine_id}/crash"
+    """A pattern (pstored.sinks.topic)."""
+    status_topic: str = ""
+    """A pattern; if set, birth and will: while it delivers ``online`` is retained there, else ``offline``."""
+    client_id: str = "pstored-{machine_id}"
+    """A pattern."""
+    username: str = ""
+    password_file: str = ""
+    """A path, or a credential."""
+    expiry_s: int = 0
+    """So long the server keeps an event for a subscriber that is away; 0: as long as it likes."""
+    require_subscriber: bool = True
+    """What nobody has subscribed to, and the server says so, is not delivered, but tried again."""
+    max_packet_bytes: int = 128 * 1024
+    """What is larger goes with less text; 0: whatever the server takes."""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    text: Text | None = None
+    max_text_bytes: int | None = None
+
+
 class File(NamedTuple):
     """``[file]``: one JSON object a line, appended to a file; or a file for each."""
 
@@ -136,10 +165,13 @@ TABLES: dict[str, type[Any]] = {
     "delivery": Delivery,
     "otlp": Otlp,
     "webhook": Webhook,
+    "mqtt": Mqtt,
     "file": File,
     "exec": Exec,
 }
 """Name of a table to its type."""
+REQUIRED = {"webhook": "url", "mqtt": "server", "exec": "command"}
+"""What a table must have."""
 MEASURING = frozenset(("otlp",))
 """Sinks that take metrics, too, if ``metrics`` in their table says so."""
 
@@ -155,3 +187,16 @@ def enabled(outgoing: Mapping[str, Any]) -> list[str]:
     if not delivery(outgoing).enabled:
         return []
     return [name for name in TABLES if name != "delivery" and name in outgoing and outgoing[name].enabled]
+
+
+def lacking(outgoing: Mapping[str, Any]) -> list[str]:
+    """What is sure to keep a sink from delivering, in words: a key that must be set, a library that is not there."""
+    names = enabled(outgoing)
+    found = [
+        f"{REQUIRED[name]!r} in [{name}] must be set"
+        for name in names
+        if name in REQUIRED and not getattr(outgoing[name], REQUIRED[name])
+    ]
+    if "mqtt" in names and find_spec("paho") is None:
+        found.append("[mqtt] needs paho-mqtt, which is not installed: pip install 'pstored[mqtt]'")
+    return found

@@ -9,7 +9,8 @@ from pstored.delivery import cloudevent
 from pstored.delivery.payload import Parcel
 from pstored.errors import SinkError
 from pstored.sinks.base import OutgoingSink, Setting
-from pstored.sinks.http import Server, Tls, judge
+from pstored.sinks.http import Server, judge
+from pstored.sinks.link import Tls
 from pstored.sinks.otlp import secret_headers
 from pstored.sinks.settings import Compression, Webhook
 
