@@ -109,6 +109,17 @@ def test_damaged_zip() -> None:
         assert [r for r in remarks if r.is_damage]
 
 
+def test_zip_whose_file_has_another_name() -> None:
+    """In its own header it is called what is no UTF-8, though that says so; the directory is whole."""
+    whole = bytearray(zipped(report(console())))
+    at = whole.index(b"PK\x03\x04", 4)
+    whole[at + 7] |= 0x08
+    whole[at + 31] = 0xCF
+    assert bugreport.READER.recognize(Held(bytes(whole)))
+    _, remarks = readers.read("bugreport", bytes(whole))
+    assert remarks[0].text.startswith("the zip file is damaged: 'utf-8' codec")
+
+
 def test_zip_of_something_else() -> None:
     """No report in it; an unknown way of packing; a directory that would fill memory."""
     for data in (

@@ -61,7 +61,7 @@ def read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:  # no
         for section in _sections(_open(source)):
             there = True
             yield section
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as e:
         yield Remark(f"the zip file is damaged: {e}", is_damage=True)
     if not there:
         yield Remark("it has no LAST KMSG: the device kept nothing of the boot before")
