@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pstored import durable
-from pstored.documents import load_json, recall
+from pstored.documents import load_json, open_own, recall
 from pstored.errors import ArchiveError, DiskError, NotFoundError
 from pstored.index import Index
 
@@ -137,6 +137,8 @@ class Archive:
         Raises:
             ArchiveError: it cannot be made, or written.
         """
+        for directory in (self.harvests, self.crashes, self.outbox):
+            durable.refuse_link(directory)
         self._make()
         with durable.archive_errors("lock the archive", self.path):
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -191,8 +193,8 @@ class Archive:
         return _ids(self.harvests)
 
     def harvest_directory(self, harvest_id: str) -> str:
-        """Where a harvest's files are."""
-        return os.path.join(self.harvests, harvest_id)
+        """Where a harvest's files are; ArchiveError if that is no id, but a way out of the archive."""
+        return _below(self.harvests, harvest_id)
 
     def load_harvest(self, harvest_id: str) -> Harvest:
         """Read harvest.json.
@@ -230,7 +232,7 @@ class Archive:
 
         path = os.path.join(self.harvest_directory(harvest_id), "records.tar")
         try:
-            with tarfile.open(path, "r:") as tar:
+            with open_own(path) as f, tarfile.open(fileobj=f, mode="r:") as tar:
                 for member in tar:
                     file = tar.extractfile(member)
                     yield member, b"" if file is None else file.read()
@@ -275,8 +277,8 @@ class Archive:
     # -- crashes
 
     def crash_directory(self, crash_id: str) -> str:
-        """Where a crash's files are."""
-        return os.path.join(self.crashes, crash_id)
+        """Where a crash's files are; ArchiveError if that is no id, but a way out of the archive."""
+        return _below(self.crashes, crash_id)
 
     def crash_summaries(self) -> list[dict[str, Any]]:
         """One summary a crash (the fields of ``pstored list``), in order of collection."""
@@ -352,7 +354,7 @@ class Archive:
         """
         for name in ("dmesg.txt", "console.txt", "mce.txt", "cper.txt"):
             path = os.path.join(self.crash_directory(crash_id), name)
-            with durable.archive_errors("read", path), contextlib.suppress(FileNotFoundError), open(path, "rb") as f:
+            with durable.archive_errors("read", path), contextlib.suppress(FileNotFoundError), open_own(path) as f:
                 return f.read()
         return b""
 
@@ -433,6 +435,7 @@ def _is_summary(entry: dict[str, Any]) -> bool:
         and isinstance(entry["order"], int)
         and isinstance(entry["revision"], int)
         and isinstance(entry["harvests"], list)
+        and all(isinstance(harvest_id, str) and _ID.fullmatch(harvest_id) for harvest_id in entry["harvests"])
     )
 
 
@@ -454,8 +457,11 @@ _REPORT: dict[str, type] = {
 
 
 def _ids(directory: str) -> list[str]:
+    """The directories that have an id for a name, sorted; a link is none."""
+    durable.refuse_link(directory)
     try:
-        return sorted(name for name in os.listdir(directory) if _ID.fullmatch(name))
+        with os.scandir(directory) as entries:
+            return sorted(e.name for e in entries if _ID.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return []
     except OSError as e:
@@ -464,3 +470,9 @@ def _ids(directory: str) -> list[str]:
             f"cannot list {directory!r}: {os.strerror(e.errno or 0)}",
             hint=READERS if denied else None,
         ) from e
+
+
+def _below(directory: str, name: str) -> str:
+    if _ID.fullmatch(str(name)) is None:  # what a file that somebody has changed names may be anything
+        raise ArchiveError(f"{name!r} is no id of anything in {directory!r}")
+    return os.path.join(directory, name)

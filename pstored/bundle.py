@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from pstored import __version__, durable, ustar
 from pstored.archive import SCHEMA, Archive, Harvest, Receipt, make_id
-from pstored.documents import dump_json, seal, utc
+from pstored.documents import dump_json, open_own, seal, utc
 from pstored.errors import ArchiveError
 from pstored.host import Facts
 from pstored.parse.filename import KMSG
@@ -176,9 +176,10 @@ def read_back(archive: Archive, bundle: Harvest) -> None:
     try:
         if archive.load_harvest(bundle.id).receipts != bundle.receipts:
             problem = "harvest.json has other receipts"
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with open(fd, "rb") as f:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # from the disk, not from memory, if the kernel likes
+        with open_own(path) as f:
+            os.posix_fadvise(
+                f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED
+            )  # from the disk, not from memory, if the kernel likes
             problem = problem or _compare(f, bundle.receipts)
     except (OSError, ArchiveError) as e:
         problem = str(e)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The archive's JSON files: readable by a person; and of those that cannot be read, which may be another time."""
 
+import errno
 import json
+import os
+import stat
 import time
-from typing import Any
+from typing import Any, BinaryIO
 
 from pstored.errors import ArchiveError, DiskError
 
@@ -38,6 +41,31 @@ def _digest(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def open_own(path: str) -> BinaryIO:
+    """Open a file of the archive, to be read: what stands under that name itself, never what a link or a pipe leads to.
+
+    Raises:
+        FileNotFoundError: there is none, or it is no plain file: of us there is none then.
+        OSError: it cannot be read now.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as e:
+        if e.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        raise FileNotFoundError(errno.ENOENT, _NO_FILE, path) from e
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return open(fd, "rb")
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise FileNotFoundError(errno.ENOENT, _NO_FILE, path)
+
+
+_NO_FILE = "it is no plain file, so it is none of ours"
+
+
 def load_json(path: str) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -46,10 +74,10 @@ def load_json(path: str) -> dict[str, Any]:
         DiskError: it cannot be read now.
     """
     try:
-        with open(path, "rb") as f:
+        with open_own(path) as f:
             data = f.read(MAX_JSON + 1)
     except (FileNotFoundError, NotADirectoryError) as e:
-        raise ArchiveError(f"there is no {path!r}") from e
+        raise ArchiveError(f"there is no {path!r}" + f": {e.strerror}" * (e.strerror == _NO_FILE)) from e
     except OSError as e:
         raise DiskError(f"cannot read {path!r}: {e.strerror or e}") from e
     try:

@@ -84,6 +84,17 @@ def is_there(path: str) -> bool:
     return True
 
 
+def refuse_link(path: str) -> None:
+    """Look that a directory of the archive is none that a symbolic link leads to.
+
+    Raises:
+        DiskError: it is.
+    """
+    if os.path.islink(path):
+        hint = "nothing in the archive is one: find out who made it, and remove it"
+        raise DiskError(f"{path!r} is a symbolic link, which is not followed", hint=hint)
+
+
 def flush_directory(path: str) -> None:
     """Make the names in the directory *path* durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -129,7 +140,7 @@ def replace_files(
     """Put *files* (name to content) into *directory*, in this order, each whole or not at all.
 
     Args:
-        directory: where to.
+        directory: where to; no link, unless it is *scratch*, the archive itself, which may lie behind one.
         files: what.
         scratch: a directory on the same file system, for the temporary names.
         names_durable: flush the directory, so that a power cut after the return cannot undo it; without, it can, and
@@ -139,6 +150,8 @@ def replace_files(
     Raises:
         DiskError: one could not be written; those before it may be there, whole.
     """
+    if directory != scratch:
+        refuse_link(directory)
     with archive_errors("write to", directory):
         for name, data in files.items():
             temporary = os.path.join(scratch, NEW + name)
@@ -214,7 +227,7 @@ def commit_directory(temporary: str, final: str) -> None:
 def append_line(path: str, line: bytes) -> None:
     """Append to a *cache*: no flush, a torn line is possible, and readers check each line."""
     step(f"append {path}")
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         os.fchmod(fd, FILE_MODE)
         os.write(fd, line)
@@ -265,13 +278,19 @@ def _end_of_lines(fd: int) -> int:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory of plain files; it first gets a temporary name, so that no half of it is ever seen."""
+    """Remove a directory of files; it first gets a temporary name, so that no half of it is ever seen.
+
+    A link to a directory goes, and not what it leads to.
+    """
     parent, name = os.path.split(path)
     if not name.startswith(NEW):
         doomed = os.path.join(parent, NEW + name)
         step(f"rename {doomed}")
         os.rename(path, doomed)
         path = doomed
+    if os.path.islink(path):
+        os.unlink(path)
+        return
     for entry in os.scandir(path):
         step(f"unlink {entry.path}")
         os.unlink(entry.path)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pstored import durable
+from pstored.documents import open_own
 from pstored.errors import ArchiveError
 
 
@@ -23,7 +24,7 @@ class Index:
     def entries(self) -> dict[str, dict[str, Any]]:
         """Id to entry; torn lines are left out."""
         try:
-            with open(self.path, "rb") as f:
+            with open_own(self.path) as f:
                 data = f.read()
         except OSError:
             return {}

@@ -101,6 +101,7 @@ FLOORS: list[set[str]] = [
     {"oops"},
     {
         "delivery.credentials",
+        "documents",
         "durable",
         "store",
         "host",
@@ -127,7 +128,6 @@ FLOORS: list[set[str]] = [
         "crashes.eventreport",
         "page.excerpt",
     },
-    {"documents"},
     {
         "archive",
         "efivars",

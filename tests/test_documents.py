@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our JSON files: what is damaged, what is not there, and what cannot be read now are three things."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,17 @@ def test_seal_notices_every_change() -> None:
     assert not is_sealed(sealed | {"d": 1})
     assert not is_sealed({k: v for k, v in sealed.items() if k != "a"})
     assert not is_sealed({})
+
+
+def test_only_plain_files_are_ours(tmp_path: Path) -> None:
+    """No link is followed, no pipe waited for: then there is none."""
+    (tmp_path / "there").write_bytes(b'{"a": 1}')
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+    for name in ("link", "pipe", "socket"):
+        with pytest.raises(ArchiveError, match="it is no plain file, so it is none of ours"):
+            load_json(str(tmp_path / name))
+        assert recall(str(tmp_path / name)) == {}
+    assert recall(str(tmp_path / "there")) == {"a": 1}

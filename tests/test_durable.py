@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pstored import durable, steps
-from pstored.errors import ArchiveError
+from pstored.errors import ArchiveError, DiskError
 from tests.conftest import can_mount, forked, mount, require
 
 
@@ -264,3 +264,26 @@ def test_append_durably_takes_a_torn_line_away(tmp_path: Path, before: bytes, af
     (tmp_path / "f").write_bytes(before)
     durable.append_durably(str(tmp_path / "f"), b"x\n")
     assert (tmp_path / "f").read_bytes() == after
+
+
+def test_links_lead_nowhere(tmp_path: Path) -> None:
+    """A directory that is a link is not written to, and goes without what it leads to."""
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "a").write_bytes(b"untouched")
+    link = tmp_path / "link"
+    link.symlink_to(there)
+    with pytest.raises(DiskError, match="is a symbolic link, which is not followed"):
+        durable.replace_files(str(link), {"a": b"mine"}, scratch=str(tmp_path))
+    durable.replace_files(str(link), {"b": b"mine"}, scratch=str(link))  # the archive itself may be behind one
+    durable.remove_tree(str(link))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["there"]
+    assert {p.name: p.read_bytes() for p in there.iterdir()} == {"a": b"untouched", "b": b"mine"}
+
+
+def test_append_line_waits_for_no_pipe(tmp_path: Path) -> None:
+    """Nobody reads it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError) as raised:
+        durable.append_line(str(tmp_path / "pipe"), b"line\n")
+    assert raised.value.errno == errno.ENXIO

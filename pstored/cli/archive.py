@@ -13,7 +13,7 @@ from typing import IO
 
 from pstored.archive import Archive
 from pstored.cli.context import Context, warn
-from pstored.documents import is_sealed, load_json
+from pstored.documents import is_sealed, load_json, open_own
 from pstored.errors import ArchiveError, PstoredError
 from pstored.ustar import decimal_seconds
 
@@ -113,8 +113,12 @@ def _members(archive: Archive, crash_id: str, harvests: list[str]) -> Iterator[t
 def _files(directory: str, prefix: str) -> Iterator[tuple[str, bytes]]:
     for name in sorted(os.listdir(directory)):
         if not name.startswith(".") and name != "records.tar":
-            with open(os.path.join(directory, name), "rb") as f:
-                yield prefix + name, f.read()
+            path = os.path.join(directory, name)
+            try:
+                with open_own(path) as f:
+                    yield prefix + name, f.read()
+            except FileNotFoundError as e:
+                warn(f"{path!r} is left out: {e.strerror}")
 
 
 REMAKE = "`pstored analyze --all` makes it again"
@@ -184,7 +188,7 @@ def _verify_crash(archive: Archive, crash_id: str) -> tuple[int, list[str]]:
         problems.append(f"crash {crash_id}: crash.json is not what was written; {REMAKE}")
     for name, sha256 in files.items():
         try:
-            with open(os.path.join(directory, os.path.basename(name)), "rb") as f:
+            with open_own(os.path.join(directory, os.path.basename(name))) as f:
                 digest = hashlib.sha256(f.read()).hexdigest()
         except OSError as e:
             problems.append(f"crash {crash_id}: {name}: {e.strerror}; {REMAKE}")

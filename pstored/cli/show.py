@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Any
 
 from pstored.cli.context import Context, page, style, width
+from pstored.documents import open_own
 from pstored.page.listing import render_list
 
 LOGS = ("dmesg.txt", "console.txt", "mce.txt", "cper.txt", "end.txt")
@@ -46,7 +47,7 @@ def show(options: Namespace) -> int:
     texts = {}
     for name in crash["files"]:
         try:
-            with open(os.path.join(directory, os.path.basename(name)), "rb") as f:
+            with open_own(os.path.join(directory, os.path.basename(name))) as f:
                 texts[name] = f.read()
         except OSError as e:
             crash["notes"].append(f"{name} cannot be read: {e.strerror}; `pstored analyze --all` makes it again")

@@ -122,6 +122,7 @@ class Outbox:
 
 def _listed(directory: str) -> list[str]:
     """The names in a directory, sorted; none if it is not there."""
+    durable.refuse_link(directory)
     with durable.archive_errors("list", directory):
         try:
             return sorted(os.listdir(directory))

@@ -43,6 +43,7 @@ DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
 MAX_FILE = 16 * 1024 * 1024
 """One that names half a million crashes."""
+_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 _NAME = re.compile(r"([0-9]{8}T[0-9]{6}Z-[0-9a-f]{12})\.([0-9]{1,9})(?:x([0-9]{1,9}))?\.([a-z]+)")
 
 
@@ -150,7 +151,8 @@ class Outgoing:
         if item.stands_for == 1:
             return (item.crash_id,)
         ids = self.facts(item, state).get("crashes")
-        return tuple(i for i in ids if isinstance(i, str)) if isinstance(ids, list) else (item.crash_id,)
+        ids = ids if isinstance(ids, list) else []
+        return tuple(i for i in ids if isinstance(i, str) and _ID.fullmatch(i)) or (item.crash_id,)
 
     def put(self, item: Item, state: State, facts: Mapping[str, Any], *, members: tuple[str, ...] = ()) -> None:
         """Note how far an item has come, durably; the caller holds the lock."""

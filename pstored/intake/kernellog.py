@@ -22,6 +22,7 @@ from pstored import durable
 from pstored.archive import Archive, Harvest
 from pstored.bundle import describe, live_boot, read_back, write_bundle
 from pstored.config import Config
+from pstored.documents import open_own
 from pstored.errors import ArchiveError
 from pstored.host import Host
 from pstored.logs import Log
@@ -249,7 +250,7 @@ def _texts(archive: Archive, boot_id: str, harvests: list[Harvest]) -> Iterator[
     for crash in archive.crash_summaries():
         if crash["boot"] == boot_id:
             path = os.path.join(archive.crash_directory(crash["id"]), "dmesg.txt")
-            with contextlib.suppress(OSError), open(path, "rb") as f:
+            with contextlib.suppress(OSError), open_own(path) as f:
                 yield f.read()
     for harvest in harvests:
         with contextlib.suppress(ArchiveError):
