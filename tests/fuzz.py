@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -210,10 +211,10 @@ TARGETS = {
     "end": Target(lambda data: parse_end(data).render(), seeds.ends),
     "fleet": Target(check_fleet, seeds.datagrams, seeds.WORDS),
     **{
-        kind: Target(check_reader(kind), lambda k=kind: seeds.of_kind(k), seeds.WORDS)
+        kind: Target(check_reader(kind), partial(seeds.of_kind, kind), seeds.WORDS)
         for kind, k in KINDS.items()
         if k.module
-    },  # type: ignore[misc]
+    },
 }
 
 

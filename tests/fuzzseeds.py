@@ -243,13 +243,13 @@ def _ramoops() -> Iterator[bytes]:
 def _vmcore() -> Iterator[bytes]:
     written = test_readers_vmcore.WRITTEN[:20]
     for number, (kind, release) in enumerate(test_readers_vmcore.KINDS):
-        machine = list(test_readers_vmcore.MACHINES.values())[number % len(test_readers_vmcore.MACHINES)]
+        machine = list(kmemory.MACHINES.values())[number % len(kmemory.MACHINES)]
         memory = kmemory.crashed(machine, written, kind=kind, release=release, allocated=False, bits=(5, 10))
         yield from test_readers_vmcore.in_all_forms(memory).values()
 
 
 def _ram() -> Iterator[bytes]:
-    for machine in test_readers_vmcore.MACHINES.values():
+    for machine in kmemory.MACHINES.values():
         plain = machine._replace(image_at=0x10000, levels=0, facts=())
         memory = kmemory.crashed(plain, test_readers_vmcore.WRITTEN[:20], bits=(5, 11), heap=0x40000)
         yield vmcore.raw(memory, min(memory.pages) * 4096)
@@ -289,7 +289,7 @@ def of_kind(kind: str) -> Iterator[bytes]:
     elif kind == "mtdoops":
         for order in ("<", ">"):
             dumps = [mtdoops.Dump(1, _TEXT), None, mtdoops.Dump(2, _TEXT[:50], 1_795_000_000 * 10**9)]
-            yield mtdoops.partition(dumps, order=order)  # type: ignore[arg-type]
+            yield mtdoops.partition(dumps, order=order)
     elif kind == "nvram":
         events = [
             nvram.oops(_TEXT, seconds=1_795_000_000, packed=True),

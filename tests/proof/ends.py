@@ -24,14 +24,19 @@ from tests.proof import strace
 from tests.proof.world import State, World, litter, state_of
 
 
-def quietly(root: Root, *arguments: str) -> Done:
-    """Run the program to its end, in a child, where everything is imported already."""
+def quietly(root: Root, *arguments: str, before: Callable[[], None] | None = None) -> Done:
+    """Run the program to its end, in a child, where everything is imported already; *before* runs there, too."""
 
     def child() -> Done:
-        out, err = io.StringIO(), io.StringIO()
+        os.chdir(root.path)  # the way there may be for root only
+        if before is not None:
+            before()
+        written, err = io.BytesIO(), io.StringIO()
+        out = io.TextIOWrapper(written, encoding="utf-8", errors="surrogateescape", write_through=True)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = run(["--root", str(root.path), *arguments])
-        return Done(status, out.getvalue(), err.getvalue())
+            status = run(["--root", ".", *arguments])
+        out.flush()
+        return Done(status, written.getvalue().decode(errors="backslashreplace"), err.getvalue())
 
     return forked(child)
 

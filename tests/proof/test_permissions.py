@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may do what: modes under any umask, the group that may read, and links that lead out of the archive."""
 
-import contextlib
 import hashlib
 import importlib
-import io
 import json
 import os
 import pkgutil
@@ -16,10 +14,10 @@ from pathlib import Path
 import pytest
 
 import pstored
-from pstored.cli import run
-from tests.conftest import ChildFailedError, Done, Root, forked, require, run_pstored
+from tests.conftest import ChildFailedError, Done, Root, require, run_pstored
 from tests.proof import workers
 from tests.proof.conftest import Tally
+from tests.proof.ends import quietly
 from tests.proof.world import World, copy, make_world
 
 NOBODY, GROUP = 65534, 4711
@@ -64,7 +62,10 @@ def test_modes_whatever_the_umask(umask: int, group: int | None, tmp_path: Path)
         world.root.archive.mkdir(parents=True)
         os.chown(world.root.archive, 0, group)
         world.root.archive.chmod(0o2750)
-    before = lambda: os.umask(umask)  # noqa: E731
+
+    def before() -> None:
+        os.umask(umask)
+
     assert run_pstored("collect", root=world.root, before=before).status == 75
     assert run_pstored("analyze", "--all", root=world.root, before=before).status == 0
     paths = [world.root.archive, *world.root.archive.rglob("*")]
@@ -78,25 +79,15 @@ def test_modes_whatever_the_umask(umask: int, group: int | None, tmp_path: Path)
 # -- a reader
 
 
-def as_user(root: Root, user: int, *words: str) -> Done:
-    """Run the program as another user, who is in the archive's group and no other; or as root.
+def as_reader(root: Root, *words: str) -> Done:
+    """Run the program as another user, who is in the archive's group and no other."""
 
-    In a child that has everything imported: the interpreter may be in root's home.
-    """
+    def become() -> None:
+        os.setgroups([])
+        os.setgid(GROUP)
+        os.setuid(NOBODY)
 
-    def child() -> Done:
-        os.chdir(root.path)
-        if user:
-            os.setgroups([])
-            os.setgid(GROUP)
-            os.setuid(user)
-        out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = run(["--root", ".", *words])
-        out.flush()
-        return Done(status, out.buffer.getvalue().decode(errors="backslashreplace"), err.getvalue())  # type: ignore[attr-defined]
-
-    return forked(child)
+    return quietly(root, *words, before=become)
 
 
 @pytest.fixture
@@ -123,32 +114,50 @@ def tree(path: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-READS = (("list",), ("list", "--json"), ("show", "-1"), ("show", "--json", "-1"), ("export", "-o", "-", "-1"))
-READS += (("boots",), ("verify",), ("outbox",), ("schema",))  # type: ignore[assignment]
+Words = tuple[str, ...]
+READS: list[Words] = [
+    ("list",),
+    ("list", "--json"),
+    ("show", "-1"),
+    ("show", "--json", "-1"),
+    ("export", "-o", "-", "-1"),
+    ("boots",),
+    ("verify",),
+    ("outbox",),
+    ("schema",),
+]
 
 
 @pytest.mark.parametrize("words", READS, ids=" ".join)
-def test_reader_sees_all_there_is_to_see(words: tuple[str, ...], readable: Root) -> None:
+def test_reader_sees_all_there_is_to_see(words: Words, readable: Root) -> None:
     """What root sees, and nothing is changed."""
     before = tree(readable.archive)
-    done = as_user(readable, NOBODY, *words)
+    done = as_reader(readable, *words)
     assert tree(readable.archive) == before
     assert done.status == 0
     assert done.stdout
-    assert done == as_user(readable, 0, *words)
+    assert done == quietly(readable, *words)
 
 
-WRITES = (("collect",), ("harvest",), ("analyze",), ("analyze", "--all"), ("deliver",), ("outbox", "--retry"))
-WRITES += (("outbox", "--drop", "journal"), ("import",))
+WRITES: list[Words] = [
+    ("collect",),
+    ("harvest",),
+    ("analyze",),
+    ("analyze", "--all"),
+    ("deliver",),
+    ("outbox", "--retry"),
+    ("outbox", "--drop", "journal"),
+    ("import",),
+]
 
 
 @pytest.mark.parametrize("words", WRITES, ids=" ".join)
-def test_reader_changes_nothing(words: tuple[str, ...], readable: Root) -> None:
+def test_reader_changes_nothing(words: Words, readable: Root) -> None:
     """It is said what failed, with what, and what to do; with the status that the README has for it."""
     readable.reboot()
     name = readable.add_erst_crash(99, b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: x\n")
     before = tree(readable.path)
-    done = as_user(readable, NOBODY, *words)
+    done = as_reader(readable, *words)
     assert done.status in (73, 77), done
     assert "Permission denied" in done.stderr
     assert "hint: run as root" in done.stderr
@@ -162,7 +171,7 @@ def test_nobody_else_sees_anything(readable: Root) -> None:
     for path in (readable.archive, *readable.archive.rglob("*")):
         os.chown(path, 0, 0)
     for words in READS[:-1]:
-        done = as_user(readable, NOBODY, *words)
+        done = as_reader(readable, *words)
         assert (done.status, done.stdout) == (73, ""), done
         assert "Permission denied" in done.stderr
         assert "hint: run as root, or " in done.stderr
@@ -173,14 +182,14 @@ def test_nobody_else_sees_anything(readable: Root) -> None:
 
 def work(root: Root) -> list[Done]:
     """Everything that reads or writes an archive, once; in the end all but one harvest has to go."""
-    done = [as_user(root, 0, *words) for words in READS[1:]]
+    done = [quietly(root, *words) for words in READS[1:]]
     root.reboot()
     root.add_erst_crash(7, b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: one more\n")
-    done += [as_user(root, 0, *words) for words in (("collect",), ("analyze", "--all"), ("deliver",))]
+    done += [quietly(root, *words) for words in (("collect",), ("analyze", "--all"), ("deliver",))]
     config = (root.path / "etc/pstored.conf").read_text()
     root.configure(config.replace("[archive]\n", "[archive]\nmax_harvests = 1\n"))
     root.add_erst_crash(8, b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: and one more\n")
-    return [*done, as_user(root, 0, "collect")]
+    return [*done, quietly(root, "collect")]
 
 
 def names_of(archive: Path, *, each: bool) -> list[str]:
