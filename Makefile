@@ -31,6 +31,8 @@ test: $(VENV)/.fleet
 $(VENV)/.fleet: $(VENV)/.ready
 	.ci/apt $$($(VENV)/bin/python -c 'import sys; print("libpython3.11" * (sys.version_info[:2] == (3, 11)))')
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --group fleet
+	$(PYTHON) -m venv --without-pip $(VENV)/bugsink
+	$(VENV)/bin/pip --python $(VENV)/bugsink/bin/python3 install --quiet --disable-pip-version-check --group bugsink
 	# the engine of ClickHouse, without what only its DataFrames need
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps 'chdb-core==26.9.*'
 	touch $@

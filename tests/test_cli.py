@@ -536,7 +536,9 @@ def test_check_config_checks_one_file(pair: Root, pstored: Pstored, tmp_path: Pa
     assert pstored("check-config", str(tmp_path / "none.conf"), root=pair).status == 78
 
 
-@pytest.mark.parametrize(("sink", "key"), [("webhook", "url"), ("mqtt", "server"), ("exec", "command")])
+@pytest.mark.parametrize(
+    ("sink", "key"), [("webhook", "url"), ("mqtt", "server"), ("sentry", "dsn_file"), ("exec", "command")]
+)
 def test_check_config_knows_what_a_sink_must_have(sink: str, key: str, pair: Root, pstored: Pstored) -> None:
     """A table without it would deliver nothing; one that is turned off may lack it."""
     pair.configure(f"[{sink}]\n")

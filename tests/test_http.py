@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pstored.errors import SinkError
-from pstored.sinks.http import MAX_ANSWER, Answer, judge, retry_after_s, split_url
+from pstored.sinks.http import MAX_ANSWER, Answer, judge, split_url
 from pstored.sinks.http import Server as Client
 from pstored.sinks.link import Tls
 from tests.conftest import require
@@ -34,12 +34,12 @@ def failure(url: str, **more: float) -> SinkError:
 
 
 def test_a_post_arrives_and_is_answered(server: Server) -> None:  # noqa: F811
-    """Path, query and headers as given; the answer whole."""
+    """Path, with a slash at its end, query and headers as given; the answer whole."""
     server.answer = lambda *_: Says(202, b'{"a": 1}', {"X-Y": "z"})
-    answer = client(f"{server.url}/base/?q=1").post(b"body", {"Content-Type": "text/x"}, path="/v1")
+    answer = client(f"{server.url}/base/v1/?q=1").post(b"body", {"Content-Type": "text/x"})
     assert (answer.status, answer.body, answer.headers["X-Y"]) == (202, b'{"a": 1}', "z")
     (posted,) = server.posted
-    assert (posted.path, posted.body, posted.headers["content-type"]) == ("/base/v1?q=1", b"body", "text/x")
+    assert (posted.path, posted.body, posted.headers["content-type"]) == ("/base/v1/?q=1", b"body", "text/x")
     assert posted.headers["user-agent"].startswith("pstored/")
 
 
@@ -149,7 +149,7 @@ def test_any_success_is_one(status: int) -> None:
 )
 def test_retry_after(value: str, seconds: float | None) -> None:
     """Seconds or a date; whatever else it is, it is as if it were not there."""
-    assert retry_after_s(Answer(503, {"retry-AFTER": value}, b""), NOW) == seconds
+    assert Answer(503, {"retry-AFTER": value}, b"").retry_after_s(NOW) == seconds
 
 
 @pytest.mark.parametrize(

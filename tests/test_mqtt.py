@@ -21,7 +21,7 @@ from pstored.sinks.base import Setting
 from pstored.sinks.broker import MAX_RECEIVED, Address, Broker, Login, Message, split_address
 from pstored.sinks.mqtt import MqttSink
 from pstored.sinks.settings import Mqtt
-from pstored.sinks.topic import fill, require_topic
+from pstored.sinks.words import fill, require_topic
 from tests.conftest import REPOSITORY, MakeRoot, Pstored, Root, require
 from tests.loopback import make_certificate
 from tests.mosquitto import (

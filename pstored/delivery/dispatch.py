@@ -95,6 +95,12 @@ def _mqtt(table: Any, setting: Setting) -> OutgoingSink:
     return MqttSink(table, setting)
 
 
+def _sentry(table: Any, setting: Setting) -> OutgoingSink:
+    from pstored.sinks.sentry import SentrySink
+
+    return SentrySink(table, setting)
+
+
 def _file(table: Any, _setting: Setting) -> OutgoingSink:
     from pstored.sinks.file import FileSink
 
@@ -107,7 +113,14 @@ def _exec(table: Any, setting: Setting) -> OutgoingSink:
     return ExecSink(table, setting.timeout_s)
 
 
-MAKERS: dict[str, Maker] = {"otlp": _otlp, "webhook": _webhook, "mqtt": _mqtt, "file": _file, "exec": _exec}
+MAKERS: dict[str, Maker] = {
+    "otlp": _otlp,
+    "webhook": _webhook,
+    "mqtt": _mqtt,
+    "sentry": _sentry,
+    "file": _file,
+    "exec": _exec,
+}
 """Name to maker; a sink's module is imported only when it has something to deliver, in its own process."""
 
 

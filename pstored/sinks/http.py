@@ -37,6 +37,21 @@ class Answer(NamedTuple):
         text = " ".join(self.body[: 4 * SAID].decode(errors="replace").split())[:SAID]
         return f"{self.status} {http.client.responses.get(self.status, '')}".rstrip() + (f": {text}" if text else "")
 
+    def header(self, name: str) -> str:
+        """The value of a header, whatever the case of its name; empty if it is not there."""
+        return next((v for k, v in self.headers.items() if k.lower() == name.lower()), "").strip()
+
+    def retry_after_s(self, now: datetime) -> float | None:
+        """How long the server wants to be left alone, if it says so: seconds, or a date (RFC 9110, 10.2.3)."""
+        value = self.header("Retry-After")
+        if value.isascii() and value.isdigit():
+            return float(value[:9])
+        try:
+            when = parsedate_to_datetime(value)
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return max(0.0, ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds())
+
 
 class Server:
     """Where requests go."""
@@ -48,14 +63,13 @@ class Server:
         self._parts = split_url(url)
         self._context = make_context(tls, environ) if self._parts.scheme == "https" else None
 
-    def post(self, body: bytes, headers: Mapping[str, str], *, path: str = "") -> Answer:
-        """Send *body* to the URL, and *path* behind it, and wait for the whole answer.
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send *body* to the URL, and wait for the whole answer.
 
         Raises:
             SinkError: there was none, or not in time, or it was none of HTTP; to be tried again.
         """
-        target = (self._parts.path.rstrip("/") + path) or "/"
-        target += f"?{self._parts.query}" if self._parts.query else ""
+        target = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
         every = {"User-Agent": f"pstored/{__version__}", "Connection": "close"}
         with reaching(self._where(), self._timeout_s), contextlib.closing(self._connect()) as connection:
             try:
@@ -113,20 +127,8 @@ def judge(answer: Answer, *, again: frozenset[int], where: str, now: datetime | 
         return
     said = f"{where} says {answer.said()}"
     if answer.status in again:
-        raise SinkError(said, after_s=retry_after_s(answer, datetime.now(UTC) if now is None else now))
+        raise SinkError(said, after_s=answer.retry_after_s(datetime.now(UTC) if now is None else now))
     raise SinkError(said, retry=False, pause=answer.status not in ABOUT_THIS)
-
-
-def retry_after_s(answer: Answer, now: datetime) -> float | None:
-    """How long the server wants to be left alone, if it says so: seconds, or a date (RFC 9110, 10.2.3)."""
-    value = next((v for k, v in answer.headers.items() if k.lower() == "retry-after"), "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        when = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return max(0.0, ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds())
 
 
 def _reason(error: http.client.HTTPException) -> str:

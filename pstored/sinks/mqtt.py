@@ -19,7 +19,7 @@ from pstored.sinks.base import OutgoingSink, Setting
 from pstored.sinks.broker import GARBLED, Answer, Broker, Login, Message, split_address
 from pstored.sinks.link import Tls, make_context
 from pstored.sinks.settings import Mqtt
-from pstored.sinks.topic import crash_fields, fill, reporter_fields, require_topic
+from pstored.sinks.words import crash_fields, fill, reporter_fields, require_topic
 
 MAX_PACKET = 268_435_460
 """Bytes that a packet can have (MQTT 5, 1.5.5)."""

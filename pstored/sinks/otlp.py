@@ -23,6 +23,7 @@ from pstored.sinks.base import OutgoingSink, Setting
 from pstored.sinks.http import Answer, Server, judge
 from pstored.sinks.link import Tls
 from pstored.sinks.settings import Compression, Encoding, Otlp, Timestamp
+from pstored.sinks.words import pairs
 
 DEFAULT = "http://localhost:4318"
 AGAIN = frozenset((429, 502, 503, 504))
@@ -38,7 +39,8 @@ class OtlpSink(OutgoingSink):
         self._reporter = setting.reporter
         self._timestamp = table.timestamp
         named = {"service.name": name} if (name := environ.get("OTEL_SERVICE_NAME")) else {}
-        given = parse_pairs(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")) | named | _given(table.attributes)
+        inherited = parse_pairs(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")) | named
+        given = inherited | pairs(table.attributes, key="attributes in [otlp]")
         self._resource = otlp.resource_attributes(setting.reporter, given)
         tls = Tls(
             table.ca_file or environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE", ""),
@@ -135,19 +137,6 @@ def parse_pairs(text: str) -> dict[str, str]:
     return found
 
 
-def _given(attributes: Sequence[str]) -> dict[str, str]:
-    """``["key=value"]`` of the configuration; raises SinkError if one is none."""
-    found = {}
-    for text in attributes:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise SinkError(
-                f"attributes in [otlp] must be as 'key=value', not {text!r}", hint="see pstored check-config"
-            )
-        found[key.strip()] = value.strip()
-    return found
-
-
 def to_protobuf(signal: str, request: dict[str, Any]) -> bytes:
     """The request in the binary form; the generated code is imported here, and nowhere else."""
     from google.protobuf.json_format import ParseDict
@@ -175,7 +164,7 @@ def read_success(signal: str, answer: Answer, where: str) -> dict[str, Any]:
         SinkError: it is a partial one, that is none for our one record: never tried again; or not OTLP's at all,
             the login page of a network, say: tried again.
     """
-    kind = next((v for k, v in answer.headers.items() if k.lower() == "content-type"), "").partition(";")[0].strip()
+    kind = answer.header("Content-Type").partition(";")[0].strip()
     try:
         found = _parse_success(signal, kind.lower(), answer.body)
     except ValueError as e:

@@ -120,7 +120,7 @@ class Mqtt(NamedTuple):
     server: str = ""
     """``mqtt://host`` (port 1883), or with TLS ``mqtts://host`` (8883)."""
     topic: str = "pstored/{machine_id}/crash"
-    """A pattern (pstored.sinks.topic)."""
+    """A pattern (pstored.sinks.words)."""
     status_topic: str = ""
     """A pattern; if set, birth and will: while it delivers ``online`` is retained there, else ``offline``."""
     client_id: str = "pstored-{machine_id}"
@@ -134,6 +134,33 @@ class Mqtt(NamedTuple):
     """What nobody has subscribed to, and the server says so, is not delivered, but tried again."""
     max_packet_bytes: int = 128 * 1024
     """What is larger goes with less text; 0: whatever the server takes."""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    text: Text | None = None
+    max_text_bytes: int | None = None
+
+
+class Grouping(StrEnum):
+    """What makes crashes one issue."""
+
+    STRICT = "strict"
+    """The signature of the bug with how it was reached."""
+    LOOSE = "loose"
+    """That of the kind and the function alone."""
+
+
+class Sentry(NamedTuple):
+    """``[sentry]``: an event is posted to Sentry, or what takes its envelopes."""
+
+    enabled: bool = True
+    dsn_file: str = ""
+    """A path, or a credential: the project's DSN, ``https://KEY@HOST/PROJECT``."""
+    environment: str = ""
+    """Of the machine, as ``production``."""
+    tags: tuple[str, ...] = ()
+    """Further ones, as ``fleet=blue``."""
+    group_by: Grouping = Grouping.STRICT
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
@@ -166,11 +193,12 @@ TABLES: dict[str, type[Any]] = {
     "otlp": Otlp,
     "webhook": Webhook,
     "mqtt": Mqtt,
+    "sentry": Sentry,
     "file": File,
     "exec": Exec,
 }
 """Name of a table to its type."""
-REQUIRED = {"webhook": "url", "mqtt": "server", "exec": "command"}
+REQUIRED = {"webhook": "url", "mqtt": "server", "sentry": "dsn_file", "exec": "command"}
 """What a table must have."""
 MEASURING = frozenset(("otlp",))
 """Sinks that take metrics, too, if ``metrics`` in their table says so."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names that a configuration gives as a pattern: ``fleet/{machine_id}/crash``.  Pure."""
+"""What a configuration gives as words: a pattern, as ``fleet/{machine_id}/crash``, and ``key=value``.  Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pstored.delivery.payload import Parcel, Reporter
 from pstored.errors import SinkError
@@ -65,3 +65,14 @@ def require_topic(topic: str, *, key: str) -> str:
             f"{key} = {topic!r} is no topic to publish to", hint="without + and #; see pstored check-config"
         )
     return topic
+
+
+def pairs(words: Sequence[str], *, key: str) -> dict[str, str]:
+    """``["key=value"]``; raises SinkError if one is none, which *key* of the configuration has."""
+    found = {}
+    for text in words:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise SinkError(f"{key} must be as 'key=value', not {text!r}", hint="see pstored check-config")
+        found[name.strip()] = value.strip()
+    return found
