@@ -22,7 +22,7 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/python -m fake_pstore --demo
 
 # What Debian starts as soon as it is installed: on CI's machine only; at home the tests that need it say so, and skip.
-DAEMONS := mosquitto prometheus
+DAEMONS := mosquitto prometheus prometheus-node-exporter
 test: $(VENV)/.fleet
 	.ci/apt openssl strace systemd systemd-journal-remote util-linux $(if $(CI),$(DAEMONS))
 	$(VENV)/bin/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
@@ -79,7 +79,7 @@ install: $(VENV)/.ready install-units
 	printf '%s\n' '#!$(LIBRARY)/bin/python3 -I' 'from pstored.__main__ import main' 'main()' >'$(DESTDIR)$(PREFIX)/bin/pstored'
 	chmod 755 '$(DESTDIR)$(PREFIX)/bin/pstored'
 
-UNITS := $(wildcard units/*.service units/*.socket)
+UNITS := $(wildcard units/*.service units/*.socket units/*.timer)
 install-units:
 	install -d '$(DESTDIR)$(PREFIX)/lib/systemd/system' '$(DESTDIR)$(PREFIX)/share/doc/pstored'
 	set -e; for unit in $(UNITS); do \

@@ -19,9 +19,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 DIRECTORIES = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
-PATHS = frozenset(("store", "path"))
+PATHS = frozenset(("store", "path", "directory"))
 """Keys that name a directory or a file to write to: a wrong one would be harvested, and erased."""
-OUTGOING = ("delivery", "otlp", "webhook", "mqtt", "sentry", "file", "exec")
+OUTGOING = ("delivery", "otlp", "webhook", "mqtt", "sentry", "file", "exec", "prometheus")
 """Tables for what goes out, which pstored.sinks.settings has."""
 MAX_FILE = 1 << 20
 """A configuration of more than 1 MiB is none."""

@@ -135,7 +135,13 @@ def write_flushed(path: str, data: bytes, mode: int = FILE_MODE) -> None:
 
 
 def replace_files(
-    directory: str, files: Mapping[str, bytes], *, scratch: str, names_durable: bool = True, mode: int = FILE_MODE
+    directory: str,
+    files: Mapping[str, bytes],
+    *,
+    scratch: str,
+    names_durable: bool = True,
+    mode: int = FILE_MODE,
+    ending: str = "",
 ) -> None:
     """Put *files* (name to content) into *directory*, in this order, each whole or not at all.
 
@@ -146,6 +152,7 @@ def replace_files(
         names_durable: flush the directory, so that a power cut after the return cannot undo it; without, it can, and
             what is there then is the old file, whole, or none.
         mode: of each.
+        ending: of the temporary names, where others take whatever ends as the files do.
 
     Raises:
         DiskError: one could not be written; those before it may be there, whole.
@@ -154,7 +161,7 @@ def replace_files(
         refuse_link(directory)
     with archive_errors("write to", directory):
         for name, data in files.items():
-            temporary = os.path.join(scratch, NEW + name)
+            temporary = os.path.join(scratch, NEW + name + ending)
             write_flushed(temporary, data, mode)
             step(f"rename {directory}/{name}")
             os.rename(temporary, os.path.join(directory, name))

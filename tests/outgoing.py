@@ -2,11 +2,12 @@
 """For the tests of what goes out: archives with any number of crashes, made of one real one; a sink that is told."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pstored.archive import Archive, id_stamp
+from pstored.delivery.metrics import Family
 from pstored.delivery.payload import Parcel
 from pstored.errors import SinkError
 from pstored.sinks.base import OutgoingSink
@@ -64,6 +65,7 @@ class ScriptedSink(OutgoingSink):
         self.script = script
         self.got: list[Parcel] = []
         self.asked: list[str] = []
+        self.measured: list[Sequence[Family]] = []
 
     def deliver(self, parcel: Parcel) -> dict[str, Any]:
         """Take it, or not."""
@@ -73,6 +75,10 @@ class ScriptedSink(OutgoingSink):
             raise error
         self.got.append(parcel)
         return {"number": len(self.got)}
+
+    def measure(self, families: Sequence[Family]) -> None:
+        """Take metrics."""
+        self.measured.append(families)
 
     def names(self) -> list[str]:
         """The crashes it has, in the order of their arrival."""

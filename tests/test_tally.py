@@ -9,13 +9,14 @@ import pytest
 
 from pstored.archive import Archive
 from pstored.config import Config
-from pstored.delivery.metrics import Family
+from pstored.delivery.dispatch import give_metrics
+from pstored.delivery.metrics import ENDS, REASONS, Family
 from pstored.delivery.outgoing import Health, Outgoing
 from pstored.delivery.tally import FILE, measure
 from pstored.host import Host
 from pstored.sinks.settings import File
 from tests.conftest import MakeRoot, Root
-from tests.outgoing import copy_crashes, crash_id, revise
+from tests.outgoing import ScriptedSink, copy_crashes, crash_id, revise
 from tests.test_courier import run_killed
 
 CONFIG = Config(outgoing={"file": File()})
@@ -39,6 +40,18 @@ def measured(root: Root, archive: Archive) -> dict[str, Family]:
         return {family.name: family for family in measure(Host(str(root.path)), archive, CONFIG, "file")}
 
 
+def counts(family: Family) -> dict[str, float]:
+    """Of a family with one label, what is more than nothing."""
+    return {next(iter(labels.values())): number for labels, number in family.samples if number}
+
+
+def panics(families: dict[str, Family]) -> float:
+    """How many crashes there were; they are panics."""
+    found = counts(families["pstored_crashes_total"])
+    assert set(found) <= {"panic"}
+    return found.get("panic", 0)
+
+
 def value(families: dict[str, Family], name: str) -> float:
     """Of a family with one sample."""
     ((_, found),) = families[name].samples
@@ -53,7 +66,7 @@ def test_what_is_there_is_measured(crashed: Root, three: Archive) -> None:
     found = measured(crashed, three)
     ((labels, one),) = found["pstored_build_info"].samples
     assert (labels["backend"], one) == ("ramoops", 1)
-    assert found["pstored_crashes_total"].samples == (({"reason": "panic"}, 3),)
+    assert panics(found) == 3
     size = sum(
         p.stat().st_size for d in ("harvests", "crashes") for p in (crashed.archive / d).rglob("*") if p.is_file()
     )
@@ -68,11 +81,11 @@ def test_what_is_there_is_measured(crashed: Root, three: Archive) -> None:
 
 def test_a_crash_that_goes_stays_counted(crashed: Root, three: Archive) -> None:
     """The archive forgets, the counter does not; a later revision is no other crash."""
-    assert measured(crashed, three)["pstored_crashes_total"].samples == (({"reason": "panic"}, 3),)
+    assert panics(measured(crashed, three)) == 3
     revise(crashed, crash_id(1), 2)
     shutil.rmtree(three.crash_directory(crash_id(0)))
     found = measured(crashed, three)
-    assert found["pstored_crashes_total"].samples == (({"reason": "panic"}, 3),)
+    assert panics(found) == 3
     assert found["pstored_sink_pending"].samples == (({"sink": "file"}, 2),)
     start = found["pstored_crashes_total"].start_ns
     assert measured(crashed, three)["pstored_crashes_total"].start_ns == start
@@ -83,7 +96,7 @@ def test_killed_at_every_step_a_crash_is_counted_once(crashed: Root, three: Arch
     for at in range(1, 50):
         shutil.rmtree(three.outgoing, ignore_errors=True)
         status = run_killed(lambda: measured(crashed, three), at)
-        assert measured(crashed, three)["pstored_crashes_total"].samples == (({"reason": "panic"}, 3),)
+        assert panics(measured(crashed, three)) == 3
         if status == 0:
             break
     assert at > 5
@@ -97,7 +110,7 @@ def test_counters_that_are_damaged_begin_anew(crashed: Root, three: Archive, dat
     first = measured(crashed, three)["pstored_crashes_total"].start_ns
     Path(Outgoing(three, "file").directory, FILE).write_bytes(data)
     found = measured(crashed, three)["pstored_crashes_total"]
-    assert found.samples == (({"reason": "panic"}, 3),)
+    assert counts(found) == {"panic": 3}
     assert found.start_ns > first
 
 
@@ -118,6 +131,25 @@ def test_an_empty_archive_has_numbers_too(root: MakeRoot) -> None:
     with archive.lock():
         pass
     found = measured(made, archive)
-    assert found["pstored_crashes_total"].samples == ()
+    assert counts(found["pstored_crashes_total"]) == counts(found["pstored_boots_total"]) == {}
+    assert [sample[0]["reason"] for sample in found["pstored_crashes_total"].samples] == sorted(REASONS)
+    assert [sample[0]["end"] for sample in found["pstored_boots_total"].samples] == sorted(ENDS)
     assert found["pstored_last_crash_timestamp_seconds"].samples == ()
     assert value(found, "pstored_records") == 0
+
+
+def test_a_sink_gets_metrics_daily_and_when_they_have_changed(crashed: Root, three: Archive) -> None:
+    """A board on which nothing happens still says, once a day, that it is alive; and once a boot."""
+    sink = ScriptedSink()
+
+    def given(day: str) -> int:
+        with Outgoing(three, "file").lock(wait=False):
+            give_metrics(Host(str(crashed.path)), three, CONFIG, "file", lambda: sink, day=day)
+        return len(sink.measured)
+
+    assert [given(day) for day in ("2026-11-27", "2026-11-27", "2026-11-28", "2026-11-28")] == [1, 1, 2, 2]
+    assert sink.measured[0] == sink.measured[1]
+    crashed.reboot()
+    assert given("2026-11-28") == 3
+    shutil.rmtree(three.crash_directory(crash_id(0)))
+    assert given("2026-11-28") == 4

@@ -35,6 +35,7 @@ PLACES = {
     "pstored-archive.service": "lib/systemd/system/pstored-archive.service",
     "pstored-deliver.service": "lib/systemd/system/pstored-deliver.service",
     "pstored-deliver.socket": "lib/systemd/system/pstored-deliver.socket",
+    "pstored-deliver.timer": "lib/systemd/system/pstored-deliver.timer",
     "pstored-harvest.service": "lib/systemd/system/pstored-harvest.service",
     "pstored-netconsole.service": "lib/systemd/system/pstored-netconsole.service",
     "pstored-netconsole.socket": "lib/systemd/system/pstored-netconsole.socket",
@@ -123,7 +124,7 @@ def test_installs_are_equal(tmp_path: Path) -> None:
 
 def test_units_verify(tree: Path) -> None:
     """``systemd-analyze verify`` has nothing to say."""
-    names = [path.name for path in UNITS.iterdir() if path.suffix in (".service", ".socket")]
+    names = [path.name for path in UNITS.iterdir() if path.suffix in (".service", ".socket", ".timer")]
     path = f"{tree / 'lib/systemd/system'}:"
 
     assert run("systemd-analyze", "verify", "--man=no", *names, SYSTEMD_UNIT_PATH=path) == ""
@@ -159,6 +160,21 @@ def test_who_delivers_is_not_root_and_writes_nothing_but_what_it_delivered() -> 
     assert f"u {USER} -" in (UNITS / "pstored.sysusers").read_text()
 
 
+def test_metrics_are_written_where_others_may_read_them() -> None:
+    """The default directory is the service's own, open to everybody (RuntimeDirectoryMode= is 0755), and it stays."""
+    lines = (UNITS / DELIVER).read_text().splitlines()
+    assert f"RuntimeDirectory={os.path.relpath(settings.Prometheus().directory, '/run')}" in lines
+    assert "RuntimeDirectoryPreserve=yes" in lines
+    assert not any(line.startswith("RuntimeDirectoryMode=") for line in lines)
+
+
+def test_a_fleet_does_not_call_at_once() -> None:
+    """Once a day, at a time by chance that stays the machine's; a day that was slept through is made up for."""
+    lines = (UNITS / "pstored-deliver.timer").read_text().splitlines()
+    assert {"OnCalendar=daily", "RandomizedDelaySec=1d", "FixedRandomDelay=yes", "Persistent=yes"} <= set(lines)
+    assert not any(line.startswith("Unit=") for line in lines)  # the service of the same name
+
+
 def test_who_listens_has_no_network_and_no_archive() -> None:
     """One directory is its own, in which only the daemon, root, can take what it wrote; and it has a socket."""
     lines = (UNITS / NETCONSOLE).read_text().splitlines()
@@ -191,6 +207,7 @@ def test_preset_comes_before_systemds(tree: Path, tmp_path: Path) -> None:
     wants = {path.name: path.parent.name for path in (root / "etc/systemd/system").glob("*.wants/*")}
     assert wants == {
         "pstored-deliver.socket": "sockets.target.wants",
+        "pstored-deliver.timer": "timers.target.wants",
         "pstored-harvest.service": "sysinit.target.wants",
         "pstored.service": "multi-user.target.wants",
     }

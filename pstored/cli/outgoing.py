@@ -9,7 +9,7 @@ from typing import Any
 
 from pstored.cli.context import Context, warn
 from pstored.delivery.courier import Survey
-from pstored.delivery.dispatch import Dispatch, dispatch, look
+from pstored.delivery.dispatch import Dispatch, dispatch, is_behind, look
 from pstored.delivery.outgoing import State
 from pstored.delivery.relay import answer, ask, listener
 from pstored.errors import SinkError
@@ -46,6 +46,8 @@ def standing(context: Context) -> dict[str, Any]:
 def facts(context: Context, done: Dispatch) -> dict[str, Any]:
     """A round, as JSON."""
     due = done.next()
+    if is_behind(context.archive, context.config):
+        due = time.time()
     if done.troubles:  # not of a sink, which has its own time: somebody has to mend something here
         due = max(due or 0.0, time.time() + settings.delivery(context.config.outgoing).retry_s)
     return {

@@ -81,7 +81,11 @@ def _deliver_s(outgoing: Mapping[str, object]) -> int:
         return 0
     from pstored.sinks import settings
 
-    return settings.delivery(outgoing).sink_timeout_s + DELIVER_SLACK_S if settings.enabled(outgoing) else 0
+    return (
+        settings.delivery(outgoing).sink_timeout_s + DELIVER_SLACK_S
+        if settings.enabled(outgoing) or settings.meters(outgoing)
+        else 0
+    )
 
 
 def signal_name(number: int) -> str:

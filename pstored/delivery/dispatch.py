@@ -29,10 +29,13 @@ from pstored.host import Host
 from pstored.sinks import settings
 from pstored.sinks.base import OutgoingSink, Setting
 
+METER_S = 10.0
+"""A sink for metrics has so long, however long the others took."""
 KILL_AFTER_S = 5.0
 """A sink whose time is up is asked to end, and killed so much later."""
 
 
+UNTOLD = "its metrics are not delivered"
 MEASURED = "metrics.json"
 """Of what metrics the sink has."""
 
@@ -128,14 +131,12 @@ def dispatch(host: Host, archive: Archive, config: Config) -> Dispatch:
     """Deliver what is due to all outgoing sinks."""
     arrived: list[Arrival] = []
     troubles: list[str] = []
-    processes = []
-    for name in settings.enabled(config.outgoing):
-        try:
-            processes.append(_Process(host, archive, config, name))
-        except OSError as e:
-            troubles.append(f"{name}: cannot start a process: {e.strerror}")
     limit_s = settings.delivery(config.outgoing).sink_timeout_s
-    _wait(processes, time.monotonic() + limit_s)
+    deadline = time.monotonic() + limit_s
+    processes = _run(host, archive, config, settings.enabled(config.outgoing), deadline, troubles)
+    # then those that tell what is still to be delivered
+    deadline = max(deadline, time.monotonic() + METER_S)
+    processes += _run(host, archive, config, settings.meters(config.outgoing), deadline, troubles)
     for process in processes:
         arrived += process.arrived
         troubles += process.troubles
@@ -144,6 +145,33 @@ def dispatch(host: Host, archive: Archive, config: Config) -> Dispatch:
             troubles += _give_up(archive, config, process.name, error)
     notes = tuple(note for process in processes for note in process.notes)
     return Dispatch(tuple(arrived), *look(archive, config, troubles), notes)
+
+
+def _run(
+    host: Host, archive: Archive, config: Config, names: list[str], deadline: float, troubles: list[str]
+) -> list["_Process"]:
+    """Have some sinks' processes run, until *deadline* at the most; *troubles* gets what keeps one from starting."""
+    processes = []
+    for name in names:
+        try:
+            processes.append(_Process(host, archive, config, name))
+        except OSError as e:
+            troubles.append(f"{name}: cannot start a process: {e.strerror}")
+    _wait(processes, deadline)
+    return processes
+
+
+def is_behind(archive: Archive, config: Config) -> bool:
+    """Whether there are crashes that a sink for metrics alone has not counted, as far as the archive can be read."""
+    names = settings.meters(config.outgoing)
+    if not names:
+        return False
+    from pstored.delivery.tally import is_behind as is_one_behind
+
+    try:
+        return any(is_one_behind(archive, name) for name in names)
+    except ArchiveError:
+        return False
 
 
 def look(archive: Archive, config: Config, troubles: list[str]) -> tuple[tuple[Survey, ...], tuple[str, ...]]:
@@ -250,7 +278,7 @@ def _work(host: Host, archive: Archive, config: Config, name: str, fd: int) -> N
         become_owner(archive.outgoing, user=USER if host.root == "/" else None)
         with Outgoing(archive, name).lock(wait=False) as mine:
             if mine:
-                _deliver(host, archive, config, name, say)
+                (_meter if name in settings.METERS else _deliver)(host, archive, config, name, say)
         status = 0
     except PstoredError as e:
         say({"trouble": words(e)})
@@ -285,19 +313,38 @@ def _deliver(host: Host, archive: Archive, config: Config, name: str, say: Calla
         say({"crash": item.crash_id, "revision": item.revision, "stands_for": item.stands_for, "receipt": receipt})
     if name in settings.MEASURING and table.metrics and work.may_send():
         try:
-            _measure(host, archive, config, name, make)
+            give_metrics(host, archive, config, name, make, day=utc()[:10])
         except SinkError as e:
-            say({"note": f"its metrics are not delivered: {e}"})
+            say({"note": f"{UNTOLD}: {e}"})
     for sink in made:
         sink.close()
 
 
-def _measure(host: Host, archive: Archive, config: Config, name: str, make: Callable[[], OutgoingSink]) -> None:
-    """Give a sink the metrics, if they have changed since it got them, or this is another boot."""
+def _meter(host: Host, archive: Archive, config: Config, name: str, say: Callable[[dict[str, Any]], None]) -> None:
+    """Write the metrics, whether they have changed or not: how old they are tells that somebody still looks."""
+    from pstored.delivery.tally import measure
+    from pstored.sinks.prometheus import Textfile
+
+    textfile = Textfile(host.path(config.outgoing[name].directory))
+    families = measure(host, archive, config, name, shown=textfile.counters())
+    try:
+        textfile.write(families)
+    except SinkError as e:
+        say({"note": f"{UNTOLD}: {words(e)}"})
+
+
+def give_metrics(
+    host: Host, archive: Archive, config: Config, name: str, make: Callable[[], OutgoingSink], *, day: str
+) -> None:
+    """Give a sink the metrics, if they have changed since it got them, or this is another boot, or *day* (UTC).
+
+    Raises:
+        SinkError: it does not take them.
+    """
     from pstored.delivery.tally import measure
 
     families, outgoing = measure(host, archive, config, name), Outgoing(archive, name)
-    digest = hashlib.sha256(repr((host.boot_id(), families)).encode()).hexdigest()
+    digest = hashlib.sha256(repr((host.boot_id(), day, families)).encode()).hexdigest()
     if outgoing.load(MEASURED).get("digest") == digest:
         return
     make().measure(families)

@@ -6,7 +6,13 @@ suffixes that its metrics have units and types for.  No label has many values: n
 """
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
+
+REASONS = ("panic", "oops", "warning", "reset", "unknown")
+"""What became of a boot that crashed: pstored.oops.model.Severity."""
+ENDS = ("clean", "panic", "oops", "watchdog", "reset", "unknown")
+"""How boots end: pstored.boots.ends.EndKind, without the running one."""
 
 Sample = tuple[Mapping[str, str], int | float]
 """Labels and a value."""
@@ -38,6 +44,10 @@ class Counted(NamedTuple):
     ecc_corrected_bytes: int
     known: frozenset[str]
     """The crashes of the archive that are counted."""
+    boots: Mapping[str, int] = MappingProxyType({})
+    """How they ended to how many boots there were."""
+    known_boots: frozenset[str] = frozenset()
+    """The boots of the ledger that are counted."""
 
 
 class NewCrash(NamedTuple):
@@ -60,6 +70,16 @@ def count(counted: Counted, archived: Iterable[str], new: Iterable[NewCrash]) ->
     return counted._replace(
         crashes=crashes, ecc_corrected_bytes=corrected, known=frozenset(known.intersection(archived))
     )
+
+
+def count_boots(counted: Counted, ledger: Iterable[str], ended: Mapping[str, str]) -> Counted:
+    """Add the boots that have *ended* (their ids, and how), each once; those that left the *ledger* are forgotten."""
+    boots, known = dict(counted.boots), set(counted.known_boots)
+    for boot_id, end in ended.items():
+        if boot_id not in known:
+            known.add(boot_id)
+            boots[end] = boots.get(end, 0) + 1
+    return counted._replace(boots=boots, known_boots=frozenset(known.intersection(ledger)))
 
 
 class Standing(NamedTuple):
@@ -102,7 +122,14 @@ def families(counted: Counted, standing: Standing) -> tuple[Family, ...]:
             "pstored.crashes",
             "Crashes collected, by what became of the boot.",
             "{crash}",
-            *(({"reason": reason}, number) for reason, number in sorted(counted.crashes.items())),
+            *(({"reason": reason}, number) for reason, number in _all(REASONS, counted.crashes)),
+        ),
+        counter(
+            "pstored_boots_total",
+            "pstored.boots",
+            "Boots that are over, by how they ended, as far as was known when the next one had begun.",
+            "{boot}",
+            *(({"end": end}, number) for end, number in _all(ENDS, counted.boots)),
         ),
         gauge(
             "pstored_last_crash_timestamp_seconds",
@@ -154,3 +181,8 @@ def families(counted: Counted, standing: Standing) -> tuple[Family, ...]:
             *(({"sink": sink}, number) for sink, number in sorted(standing.failures.items())),
         ),
     )
+
+
+def _all(words: Iterable[str], numbers: Mapping[str, int]) -> list[tuple[str, int]]:
+    """With 0 where there was none yet: of a counter that begins with 1, nobody sees that it has grown."""
+    return sorted((dict.fromkeys(words, 0) | dict(numbers)).items())

@@ -8,30 +8,63 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from pstored import __version__
 from pstored.archive import Archive, stamp_seconds
+from pstored.boots.ends import EndKind
+from pstored.boots.history import History
+from pstored.boots.ledger import Boot, read_ledger
 from pstored.config import Config
 from pstored.delivery.courier import missing
-from pstored.delivery.metrics import Counted, Family, NewCrash, Standing, count, families
+from pstored.delivery.exposition import sample
+from pstored.delivery.metrics import (
+    ENDS,
+    REASONS,
+    Counted,
+    Family,
+    NewCrash,
+    Standing,
+    count,
+    count_boots,
+    families,
+)
 from pstored.delivery.outgoing import Outgoing
 from pstored.errors import ArchiveError
 from pstored.host import Host
+from pstored.journal.bootjournal import BootJournal
 from pstored.sinks import settings
 
 FILE = "counters.json"
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
-def measure(host: Host, archive: Archive, config: Config, sink: str) -> tuple[Family, ...]:
-    """Bring the counters of a sink up to now, durably, and give all there is to measure; the caller holds its lock."""
+def measure(
+    host: Host, archive: Archive, config: Config, sink: str, *, shown: Mapping[str, int] = NOTHING
+) -> tuple[Family, ...]:
+    """Bring the counters of a sink up to now, durably, and give all there is to measure; the caller holds its lock.
+
+    Args:
+        host: whose boots they are.
+        archive: what is counted.
+        config: which sinks there are, and the archive's limits.
+        sink: whose counters.
+        shown: what the sink shows of them, by sample (pstored.delivery.exposition): no less, where the notes are gone.
+    """
     outgoing = Outgoing(archive, sink)
     before = _read(outgoing.load(FILE))
     summaries = archive.crash_summaries()
-    ids = [s["id"] for s in summaries]
-    counted = count(before, ids, _new(archive, summaries, before))
+    counted = Counted(time.time_ns(), {}, 0, frozenset()) if before is None else before
+    counted = count(counted, [s["id"] for s in summaries], _new(archive, summaries, counted))
+    ledger = read_ledger(archive)
+    counted = count_boots(counted, [b.boot_id for b in ledger], _ended(host, archive, ledger, counted.known_boots))
+    if before is None:
+        counted = _no_less(counted, shown)
     if counted != before:
-        outgoing.write(FILE, counted._asdict() | {"known": sorted(counted.known)})
+        known = {"known": sorted(counted.known), "known_boots": sorted(counted.known_boots)}
+        outgoing.write(FILE, counted._asdict() | known)
     sinks = settings.enabled(config.outgoing)
     standing = Standing(
         version=__version__,
@@ -46,8 +79,45 @@ def measure(host: Host, archive: Archive, config: Config, sink: str) -> tuple[Fa
     return families(counted, standing)
 
 
-def _read(found: Mapping[str, Any]) -> Counted:
-    """What was counted; from now on, if that cannot be read."""
+def is_behind(archive: Archive, sink: str) -> bool:
+    """Whether there are crashes that the counters of a sink do not have."""
+    counted = _read(Outgoing(archive, sink).load(FILE))
+    return counted is None or any(s["revision"] and s["id"] not in counted.known for s in archive.crash_summaries())
+
+
+def _no_less(counted: Counted, shown: Mapping[str, int]) -> Counted:
+    def raised(name: str, label: str, words: tuple[str, ...], numbers: Mapping[str, int]) -> dict[str, int]:
+        return {w: max(numbers.get(w, 0), shown.get(sample(name, {label: w}), 0)) for w in words}
+
+    return counted._replace(
+        crashes=raised("pstored_crashes_total", "reason", REASONS, counted.crashes),
+        boots=raised("pstored_boots_total", "end", ENDS, counted.boots),
+        ecc_corrected_bytes=max(counted.ecc_corrected_bytes, shown.get("pstored_ecc_corrected_bytes_total", 0)),
+    )
+
+
+def _ended(host: Host, archive: Archive, ledger: list[Boot], known: frozenset[str]) -> dict[str, str]:
+    """The boots that are over, and not counted yet, and how they ended.
+
+    As ``pstored boots`` has it, but for the journal, which who delivers may not read: what it said of them is in the
+    ledger.  Of the boot before this one, nothing but proof counts until its witnesses have been asked.
+    """
+    running = host.boot_id() or Host().boot_id()
+    if all(boot.boot_id in known or boot.boot_id == running for boot in ledger):
+        return {}
+    history = History(archive, ledger, BootJournal(None), running)
+    found = {}
+    for boot, following in pairwise(history.boots()):
+        if boot.known is None or boot.boot_id in known or boot.end.kind is EndKind.RUNNING:
+            continue
+        settled = boot.known.witnesses is not None or boot.end.kind in (EndKind.PANIC, EndKind.OOPS, EndKind.CLEAN)
+        if settled or following.end.kind is not EndKind.RUNNING:
+            found[boot.boot_id] = boot.end.kind.value
+    return found
+
+
+def _read(found: Mapping[str, Any]) -> Counted | None:
+    """What was counted; None, if that cannot be read."""
     start, crashes = found.get("start_ns"), found.get("crashes")
     corrected, known = found.get("ecc_corrected_bytes"), found.get("known")
     if (
@@ -57,8 +127,13 @@ def _read(found: Mapping[str, Any]) -> Counted:
         or not isinstance(corrected, int)
         or not isinstance(known, list)
     ):
-        return Counted(time.time_ns(), {}, 0, frozenset())
-    return Counted(start, crashes, corrected, frozenset(i for i in known if isinstance(i, str)))
+        return None
+    counted = Counted(start, crashes, corrected, frozenset(i for i in known if isinstance(i, str)))
+    boots, known_boots = found.get("boots"), found.get("known_boots")
+    if not isinstance(boots, dict) or not isinstance(known_boots, list):
+        return counted  # of a version that did not count boots
+    ends = {end: number for end, number in boots.items() if isinstance(number, int)}
+    return counted._replace(boots=ends, known_boots=frozenset(i for i in known_boots if isinstance(i, str)))
 
 
 def _new(archive: Archive, summaries: list[dict[str, Any]], counted: Counted) -> Iterator[NewCrash]:

@@ -67,10 +67,11 @@ class BootJournal:
     problem: str | None
     """Why nothing, or not everything, can be read."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host | None) -> None:
+        """Look for it on *host*; None: there is none."""
         self.looked_at = 0
         """Entries read so far, for all questions."""
-        self._directories, self.problem = _find_directories(host)
+        self._directories, self.problem = ([], None) if host is None else _find_directories(host)
 
     def boots(self, most: int = 100) -> list[JournalBoot]:
         """The newest *most* boots, oldest first.

@@ -188,6 +188,14 @@ class Exec(NamedTuple):
     max_text_bytes: int | None = None
 
 
+class Prometheus(NamedTuple):
+    """``[prometheus]``: a file of metrics, which node_exporter reads; no crash goes there."""
+
+    enabled: bool = True
+    directory: str = "/run/pstored-metrics"
+    """Where ``pstored.prom`` is written."""
+
+
 TABLES: dict[str, type[Any]] = {
     "delivery": Delivery,
     "otlp": Otlp,
@@ -196,12 +204,15 @@ TABLES: dict[str, type[Any]] = {
     "sentry": Sentry,
     "file": File,
     "exec": Exec,
+    "prometheus": Prometheus,
 }
 """Name of a table to its type."""
 REQUIRED = {"webhook": "url", "mqtt": "server", "sentry": "dsn_file", "exec": "command"}
 """What a table must have."""
 MEASURING = frozenset(("otlp",))
 """Sinks that take metrics, too, if ``metrics`` in their table says so."""
+METERS = frozenset(("prometheus",))
+"""Sinks that take metrics, and nothing else."""
 
 
 def delivery(outgoing: Mapping[str, Any]) -> Delivery:
@@ -212,6 +223,15 @@ def delivery(outgoing: Mapping[str, Any]) -> Delivery:
 
 def enabled(outgoing: Mapping[str, Any]) -> list[str]:
     """The outgoing sinks that are to get each crash."""
+    return [name for name in _enabled(outgoing) if name not in METERS]
+
+
+def meters(outgoing: Mapping[str, Any]) -> list[str]:
+    """The sinks that are to get metrics, and nothing else."""
+    return [name for name in _enabled(outgoing) if name in METERS]
+
+
+def _enabled(outgoing: Mapping[str, Any]) -> list[str]:
     if not delivery(outgoing).enabled:
         return []
     return [name for name in TABLES if name != "delivery" and name in outgoing and outgoing[name].enabled]
