@@ -9,9 +9,10 @@ PREFIX ?= /usr
 
 all: $(VENV)/.ready
 
+PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev liblzo2-dev libudev1
 # Debian packages: a C compiler, pkg-config and headers for systemd-python and python-lzo, and journald for the tests.
 $(VENV)/.ready: pyproject.toml .ci/apt
-	.ci/apt python3 python3-venv python3-dev gcc pkg-config libsystemd-dev liblzo2-dev libudev1
+	.ci/apt $(PACKAGES)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[compress,ecc]' --group dev
@@ -65,11 +66,16 @@ lint: $(VENV)/.ready
 # units. DESTDIR= is for packagers, PIP_* for those without a network (pip(1)); who packages the program by other means
 # takes install-units. PYTHON= is what runs it: one in a home directory is out of the units' sight. No file knows when or
 # where it was made: two builds are equal, and an image that sets times back does not compile all of it at every boot.
+# EXTRAS= are those of pyproject.toml. The pip is PYTHON's own, in a place of its own: $(VENV) is left as it is.
 LIBRARY := $(PREFIX)/lib/pstored
-install: $(VENV)/.ready install-units
+EXTRAS ?= compress,ecc
+install: install-units
+	.ci/apt $(PACKAGES)
 	rm -rf '$(DESTDIR)$(LIBRARY)'
 	$(PYTHON) -m venv --without-pip '$(DESTDIR)$(LIBRARY)'
-	$(VENV)/bin/pip --python '$(DESTDIR)$(LIBRARY)/bin/python3' install --quiet --disable-pip-version-check --no-compile '.[compress,ecc]'
+	set -e; pip=$$(mktemp -d); trap 'rm -rf "$$pip"' EXIT; $(PYTHON) -m venv "$$pip"; \
+		"$$pip/bin/pip" --python '$(DESTDIR)$(LIBRARY)/bin/python3' install --quiet --disable-pip-version-check --no-compile \
+		'.$(if $(EXTRAS),[$(EXTRAS)])'
 	find '$(DESTDIR)$(LIBRARY)' -name direct_url.json -delete
 	find '$(DESTDIR)$(LIBRARY)' -name RECORD -exec sed -i -e '/\/direct_url.json,/d' -e '/\/bin\//d' {} +
 	sed -i '/^command = /d' '$(DESTDIR)$(LIBRARY)/pyvenv.cfg'

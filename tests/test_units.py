@@ -99,14 +99,27 @@ def test_install_below_destdir(tmp_path: Path) -> None:
 def test_install_of_the_program(tmp_path: Path) -> None:
     """The program runs from where it is installed, with what it imports, and with nothing of this environment."""
     prefix = tmp_path / "usr"
-    command = make("install", PREFIX=prefix, PYTHON=shutil.which("python3") or "python3")
+    command = make("install", PREFIX=prefix, PYTHON=shutil.which("python3") or "python3", EXTRAS="ecc,otlp")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     require(done.returncode == 0, f"what pip fetches: {done.stderr}")
+    (site,) = (prefix / "lib/pstored/lib").glob("python3*/site-packages")
+    assert (site / "opentelemetry").is_dir()  # EXTRAS= are installed, and no others
+    assert not (site / "lz4").exists()
 
     report = run("env", "-i", prefix / "bin/pstored", "--root", tmp_path, "collect", "--json")
 
     assert '"schema": 1' in report
     assert run("env", "-i", prefix / "bin/pstored", "schema")  # pydantic is there
+
+
+def test_install_leaves_the_environment_for_development_alone() -> None:
+    """Another PYTHON is what the program is to run with, not what it is worked on with, whatever is newer than what."""
+    command = make("install", PYTHON="/other/python3", DESTDIR="/x")
+    said = run(*command, "--dry-run", "--what-if=pyproject.toml")
+    assert "/other/python3 -m venv" in said
+    assert ".venv" not in said
+    assert "'.[compress,ecc]'" in said
+    assert re.search(r"(?m)^\s*'\.'$", run(*make("install", EXTRAS=""), "--dry-run"))
 
 
 def test_installs_are_equal(tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ MESSAGE_ID = "eb9e49196125491e9e564cd5d430164f"
 SETUP = """
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 systemd-sysusers
-systemctl preset pstored-harvest.service pstored.service pstored-deliver.socket
-systemctl is-enabled pstored-harvest.service pstored.service pstored-deliver.socket systemd-pstore.service >/job/enabled
+systemctl preset pstored-harvest.service pstored.service pstored-deliver.socket pstored-deliver.timer
+systemctl is-enabled pstored-harvest.service pstored.service pstored-deliver.socket >/job/enabled
+systemctl is-enabled pstored-deliver.timer systemd-pstore.service >>/job/enabled
 journalctl --update-catalog
 """
 # The start goes no further than basic.target and the job: what multi-user.target would do with the daemon, this does.
@@ -171,7 +172,7 @@ def crash_is_harvested_at_boot(directory: Path, kernel: str, backend: str) -> st
     assert (harvest["ActiveState"], harvest["Result"], harvest["ExecMainStatus"]) == ("active", "success", "0"), harvest
     before = int(properties(vm.job / "sysinit")["ActiveEnterTimestampMonotonic"])
     assert 0 < int(harvest["ExecMainExitTimestampMonotonic"]) < before
-    assert (vm.job / "enabled").read_text().split() == ["enabled"] * 4
+    assert (vm.job / "enabled").read_text().split() == ["enabled"] * 5
     assert rival["InactiveExitTimestampMonotonic"] == "0", "systemd-pstore has run"
 
     assert not collected.left, f"left in the store: {sorted(collected.left)}"
