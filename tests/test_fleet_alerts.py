@@ -19,6 +19,7 @@ BOARD = {"instance": "board:9100"}
 CASES: list[tuple[str, str, str, str]] = [
     ('pstored_crashes_total{instance="board:9100", reason="panic"}', "0x30 1x30", "1h", "KernelCrash"),
     ('pstored_crashes_total{instance="board:9100", reason="panic"}', "0x30 1x10 2x10 3x20", "1h", "KernelCrashLoop"),
+    ('pstored_boots_total{instance="board:9100", end="watchdog"}', "0x30 1x30", "1h", "BootEndedWithoutAWord"),
     ('pstored_sink_pending{instance="board:9100", sink="otlp"}', "2x420", "6h30m", "CrashesNotDelivered"),
     (
         'node_textfile_mtime_seconds{instance="board:9100", file="/var/lib/prometheus/node-exporter/pstored.prom"}',
@@ -29,6 +30,7 @@ CASES: list[tuple[str, str, str, str]] = [
 ]
 QUIET = [
     ('pstored_crashes_total{instance="board:9100", reason="panic"}', "7x400"),
+    ('pstored_boots_total{instance="board:9100", end="clean"}', "0x30 1x100 2x270"),
     ('pstored_sink_pending{instance="board:9100", sink="otlp"}', "2x100 0x300"),
     ('pstored_archive_bytes{instance="board:9100"}', "10x400"),
     ('pstored_archive_limit_bytes{instance="board:9100"}', "100x400"),

@@ -30,6 +30,7 @@ from tests.mosquitto import PATIENCE_S, free_port
 from tests.outgoing import copy_crashes, crash_id
 from tests.test_courier import run_killed
 from tests.test_dispatch import NOBODY, hand_over, run_forked
+from tests.test_quota import SAME
 
 DIRECTORY = settings.Prometheus().directory
 PANICS = 'pstored_crashes_total{reason="panic"}'
@@ -200,6 +201,11 @@ def test_node_exporter_exports_it(board: Root, pstored: Pstored, tmp_path: Path)
         assert "# TYPE pstored_crashes_total counter" in found
         assert any(line.startswith("node_textfile_mtime_seconds") and FILE in line for line in found)
         assert {line.partition(" ")[0] for line in found if line.startswith("pstored_")} == set(samples(board))
+    path(board).unlink()
+    with node_exporter(tmp_path / "read") as port:  # as it is after a boot, before the first delivery
+        found = scrape(port)
+    assert "node_textfile_scrape_error 1" in found
+    assert not any(line.startswith("pstored_") for line in found)
 
 
 # -- what goes wrong
@@ -294,6 +300,18 @@ def test_counters_outlive_the_archive(board: Root) -> None:
         board.add(name, data)
     assert run_pstored("collect", root=board).status == 0
     assert samples(board)[PANICS] == 5
+
+
+def test_counters_outlive_the_quota(root: MakeRoot, pstored: Pstored) -> None:
+    """A board that crashes on every boot, with room for two: all are counted, each once."""
+    made = root()
+    made.configure("[archive]\nmax_harvests = 2\n[prometheus]\n")
+    (made.path / DIRECTORY[1:]).mkdir(parents=True)
+    for number in range(1, 5):
+        made.add_erst_crash(number, SAME % (100 + number))
+        assert pstored("collect", root=made).status == 0
+        assert samples(made)[PANICS] == number
+    assert samples(made)['pstored_records{state="archived"}'] == len(made.crashes()) == 2
 
 
 def test_killed_at_every_step_the_file_is_whole_and_counts_each_crash_once(board: Root) -> None:

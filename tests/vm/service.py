@@ -341,6 +341,7 @@ cat >/etc/pstored.conf.d/60-sinks.conf <<'END'
 [delivery]
 retry_s = 1
 [file]
+[prometheus]
 [webhook]
 url = "http://127.0.0.1:8080/hook"
 token_file = "pstored.token"
@@ -375,12 +376,18 @@ tell pstored outbox
 /usr/bin/python3 /job/receiver.py & receiver=$!
 await delivered
 {STATUS}
+rm /run/pstored-metrics/pstored.prom
+systemctl start pstored-deliver.service
+systemctl start pstored-deliver.timer
+systemctl show --property=ActiveState,Persistent,FixedRandomDelay pstored-deliver.timer >/job/timer
 systemctl show {show} pstored-deliver.service >/job/deliver
 tell journalctl --no-pager --boot=0 --unit=pstored-deliver.service
 tell pstored deliver
 tell pstored outbox
 ls -ln /var/lib/pstored/outgoing/webhook /var/lib/pstored/outgoing/file >/job/notes
 id -u pstored >/job/uid
+ls -ldn /run/pstored-metrics /run/pstored-metrics/pstored.prom >/job/metrics
+cp /run/pstored-metrics/pstored.prom /job/
 find /var/lib/pstored -user pstored >/job/owned
 cp /var/log/pstored/crashes.jsonl /job/
 tell ls -ln /var/log/pstored /var/lib/pstored /run/pstored
@@ -408,7 +415,14 @@ kill $receiver
     owned = (vm.job / "owned").read_text().splitlines()
     assert owned[0] == "/var/lib/pstored/outgoing"
     assert all(path.startswith("/var/lib/pstored/outgoing") for path in owned)
-    return "down, then delivered once, with a credential, by the user pstored, who wrote in outgoing/ only"
+    directory_line, file_line = (vm.job / "metrics").read_text().splitlines()
+    assert directory_line.startswith("drwxr-xr-x"), directory_line
+    assert file_line.startswith(f"-rw-r--r-- 1 {uid} {uid} "), file_line
+    assert 'pstored_crashes_total{reason="panic"} 1\n' in (vm.job / "pstored.prom").read_text()
+    assert properties(vm.job / "timer") == {"ActiveState": "active", "Persistent": "yes", "FixedRandomDelay": "yes"}
+    return (
+        "down, then delivered once, with a credential, by the user pstored, who wrote in outgoing/ only; metrics, too"
+    )
 
 
 # Another machine's last words, to the port that systemd listens on.
