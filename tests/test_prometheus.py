@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -368,12 +369,31 @@ def test_boots_are_counted_by_their_end(board: Root, pstored: Pstored) -> None:
     assert ends(board) == {"clean": 1, "unknown": 1}
 
 
-def close(archive: Archive) -> None:
-    """The service manager stops the system, and the ledger has it."""
-    from dataclasses import replace
+def test_a_boot_that_ended_without_a_word_is_counted_twice(board: Root, pstored: Pstored) -> None:
+    """As a boot that was reset, and as the event that it is; each once."""
+    pstored("collect", root=board)
+    close(Archive(str(board.archive)), in_order=False)
+    board.reboot()
+    for _ in range(2):
+        pstored("collect", root=board)
+        assert ends(board) == {"reset": 1}
+        assert samples(board)['pstored_crashes_total{reason="reset"}'] == 1
 
+
+def test_a_boot_is_not_judged_before_its_witnesses(board: Root, pstored: Pstored) -> None:
+    """A round that comes before the collection leaves it alone."""
+    pstored("collect", root=board)
+    board.reboot()
+    pstored("harvest", root=board)
+    deliver(board)
+    assert ends(board) == {}
+    assert samples(board)[PANICS] == 1
+
+
+def close(archive: Archive, *, in_order: bool = True) -> None:
+    """The unit that notes an orderly end is there, and notes one, or none."""
     ledger = read_ledger(archive)
-    write_ledger(archive, [*ledger[:-1], replace(ledger[-1], closes=True, closed=True)])
+    write_ledger(archive, [*ledger[:-1], replace(ledger[-1], closes=True, closed=in_order)])
 
 
 def ends(root: Root) -> dict[str, float]:

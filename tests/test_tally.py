@@ -153,3 +153,15 @@ def test_a_sink_gets_metrics_daily_and_when_they_have_changed(crashed: Root, thr
     assert given("2026-11-28") == 3
     shutil.rmtree(three.crash_directory(crash_id(0)))
     assert given("2026-11-28") == 4
+
+
+def test_counters_of_a_version_that_counted_no_boots_go_on(crashed: Root, three: Archive) -> None:
+    """What it counted stands, and since when."""
+    measured(crashed, three)
+    path = Path(Outgoing(three, "file").directory, FILE)
+    old = json.loads(path.read_bytes())
+    old["crashes"]["panic"] = 70
+    path.write_text(json.dumps({key: old[key] for key in ("start_ns", "crashes", "ecc_corrected_bytes", "known")}))
+    found = measured(crashed, three)
+    assert panics(found) == 70
+    assert found["pstored_crashes_total"].start_ns == old["start_ns"]
