@@ -27,27 +27,29 @@ Everything but the caches goes through :mod:`pstored.durable`: a name that does 
 One process writes at a time: whoever holds the flock on the archive directory.  Readers need no lock.
 """
 
-import contextlib
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pstored import durable
 from pstored.documents import load_json, open_own, recall
 from pstored.errors import ArchiveError, DiskError, NotFoundError
 from pstored.index import Index
+from pstored.lean import TYPE_CHECKING, NamedTuple, contextmanager, suppress
 
 if TYPE_CHECKING:
     import tarfile  # slow to import, and only whoever reads records needs it
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any
 
 SCHEMA = 1
 """Version of harvest.json, erased.json and analyzed.json; goes up when a reader of the old one would go wrong."""
 
-_ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([0-9a-f]{12})")
+_SHAPE = "00000000T000000Z"
+_HEX = frozenset("0123456789abcdef")
 READERS = "run as root, or in the group that may read the archive; what was made before there was one: chgrp -R pstored"
 STRAGGLERS = 32
 """A harvest that could not be analyzed is tried again until so many have come after it."""
@@ -99,6 +101,13 @@ _LAST_SECOND = 253_402_300_798
 """9999-12-31: ids have four digits for the year."""
 
 
+def is_id(name: str) -> bool:
+    """Whether it has the form of a harvest's or a crash's id: 20261123T063707Z-a1e203f3e722."""
+    stamp, _, digest = name.partition("-")
+    shape = "".join("0" if "0" <= letter <= "9" else letter for letter in stamp)
+    return shape == _SHAPE and len(digest) == 12 and _HEX.issuperset(digest)
+
+
 def id_stamp(seconds: int) -> str:
     """The time in an id: Unix seconds as UTC, no earlier than 1970."""
     return time.strftime(_STAMP, time.gmtime(min(max(0, seconds), _LAST_SECOND)))
@@ -130,7 +139,7 @@ class Archive:
 
     # -- one writer at a time
 
-    @contextlib.contextmanager
+    @contextmanager
     def lock(self) -> Iterator[None]:
         """Make the archive if it is not there, wait for other writers, and keep them out.
 
@@ -163,7 +172,7 @@ class Archive:
             return
         durable.make_directory(os.path.dirname(self.path) or ".")
         durable.make_directory(self.path, durably=False)
-        with durable.archive_errors("write to", self.path), contextlib.suppress(FileExistsError):
+        with durable.archive_errors("write to", self.path), suppress(FileExistsError):
             os.close(durable.create(self._unflushed))  # or another first run was faster: as good
         durable.make_directory(self.crashes, durably=False)
         durable.make_directory(self.harvests, durably=False)
@@ -222,7 +231,7 @@ class Archive:
         except (KeyError, TypeError):
             return {}
 
-    def read_records(self, harvest_id: str) -> "Iterator[tuple[tarfile.TarInfo, bytes]]":
+    def read_records(self, harvest_id: str) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
         """The records of a harvest, one after the other.
 
         Raises:
@@ -354,7 +363,7 @@ class Archive:
         """
         for name in ("dmesg.txt", "console.txt", "mce.txt", "cper.txt"):
             path = os.path.join(self.crash_directory(crash_id), name)
-            with durable.archive_errors("read", path), contextlib.suppress(FileNotFoundError), open_own(path) as f:
+            with durable.archive_errors("read", path), suppress(FileNotFoundError), open_own(path) as f:
                 return f.read()
         return b""
 
@@ -365,7 +374,7 @@ class Archive:
             NotFoundError: none, or several.
         """
         ids = [s["id"] for s in self.crash_summaries()]
-        if re.fullmatch(r"-[0-9]{1,9}", wanted):
+        if wanted[:1] == "-" and wanted[1:].isascii() and wanted[1:].isdigit() and len(wanted) <= 10:
             back = int(wanted[1:])
             if not 0 < back <= len(ids):
                 raise NotFoundError(f"no crash {wanted}: there are {len(ids)}", hint="see `pstored list`")
@@ -435,7 +444,7 @@ def _is_summary(entry: dict[str, Any]) -> bool:
         and isinstance(entry["order"], int)
         and isinstance(entry["revision"], int)
         and isinstance(entry["harvests"], list)
-        and all(isinstance(harvest_id, str) and _ID.fullmatch(harvest_id) for harvest_id in entry["harvests"])
+        and all(isinstance(harvest_id, str) and is_id(harvest_id) for harvest_id in entry["harvests"])
     )
 
 
@@ -461,7 +470,7 @@ def _ids(directory: str) -> list[str]:
     durable.refuse_link(directory)
     try:
         with os.scandir(directory) as entries:
-            return sorted(e.name for e in entries if _ID.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
+            return sorted(e.name for e in entries if is_id(e.name) and e.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return []
     except OSError as e:
@@ -473,6 +482,6 @@ def _ids(directory: str) -> list[str]:
 
 
 def _below(directory: str, name: str) -> str:
-    if _ID.fullmatch(str(name)) is None:  # what a file that somebody has changed names may be anything
+    if not is_id(str(name)):  # what a file that somebody has changed names may be anything
         raise ArchiveError(f"{name!r} is no id of anything in {directory!r}")
     return os.path.join(directory, name)

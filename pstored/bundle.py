@@ -4,17 +4,22 @@
 However many records there are: the tar, harvest.json, their directory, its parent.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, BinaryIO
 
 from pstored import __version__, durable, ustar
 from pstored.archive import SCHEMA, Archive, Harvest, Receipt, make_id
-from pstored.documents import dump_json, open_own, seal, utc
+from pstored.documents import dump_json, open_own, read_document, seal, utc
 from pstored.errors import ArchiveError
 from pstored.host import Facts
+from pstored.lean import TYPE_CHECKING
 from pstored.parse.filename import KMSG
 from pstored.store import CHUNK, Digest, RecordReadError, Store, record_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, BinaryIO
 
 
 def live_boot(facts: dict[str, Any]) -> str | None:
@@ -171,15 +176,15 @@ def read_back(archive: Archive, bundle: Harvest) -> None:
     Raises:
         ArchiveError: it differs.
     """
-    path = os.path.join(archive.harvest_directory(bundle.id), "records.tar")
+    directory = archive.harvest_directory(bundle.id)
+    path = os.path.join(directory, "records.tar")
     problem = None
     try:
-        if archive.load_harvest(bundle.id).receipts != bundle.receipts:
-            problem = "harvest.json has other receipts"
+        if read_document(os.path.join(directory, "harvest.json")) != dump_json(bundle.facts):
+            problem = "harvest.json is another"
         with open_own(path) as f:
-            os.posix_fadvise(
-                f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED
-            )  # from the disk, not from memory, if the kernel likes
+            # from the disk, not from memory, if the kernel likes
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             problem = problem or _compare(f, bundle.receipts)
     except (OSError, ArchiveError) as e:
         problem = str(e)

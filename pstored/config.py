@@ -13,10 +13,12 @@ and the tables of the outgoing sinks (:mod:`pstored.sinks.settings`) are importe
 
 import os
 import stat
-from collections.abc import Mapping
-from enum import StrEnum
-from types import MappingProxyType
-from typing import Any, NamedTuple
+
+from pstored.lean import TYPE_CHECKING, NamedTuple, StrEnum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 DIRECTORIES = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
 PATHS = frozenset(("store", "path", "directory"))
@@ -112,7 +114,7 @@ class Watch(NamedTuple):
     """... but no more than this."""
 
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: "Mapping[str, Any]" = {}
 
 
 class Config(NamedTuple):
@@ -125,10 +127,10 @@ class Config(NamedTuple):
     elsewhere: Elsewhere = Elsewhere()
     journal: Journal = Journal()
     watch: Watch = Watch()
-    outgoing: Mapping[str, Any] = NOTHING
+    outgoing: "Mapping[str, Any]" = NOTHING
     """The tables in OUTGOING that a file has, by name: tuples of pstored.sinks.settings."""
 
-    def tables(self) -> dict[str, Any]:
+    def tables(self) -> "dict[str, Any]":
         """Table name to table, in the order in which they are shown."""
         always = {name: getattr(self, name) for name in TABLES}
         return always | {name: self.outgoing[name] for name in OUTGOING if name in self.outgoing}
@@ -243,7 +245,7 @@ def read_plain(path: str, most: int, *, flags: int = 0) -> tuple[bytes, os.stat_
         return f.read(most), state
 
 
-def _apply_table(old: Any, name: str, table: dict[str, object], path: str, problems: list[str]) -> Any:
+def _apply_table(old: "Any", name: str, table: dict[str, object], path: str, problems: list[str]) -> "Any":
     """The table *old* (one of the tuples above) with the keys of *table* that can be used.
 
     What goes out is turned off by a value that cannot be used: the default may be more than was meant to leave.
@@ -274,7 +276,7 @@ def _is_sane_path(path: object) -> bool:
     )
 
 
-def _coerce(wanted: Any, value: object) -> object:
+def _coerce(wanted: "Any", value: object) -> object:
     """*value* as the type *wanted*; ValueError says in words what it must be."""
     if wanted in (bool, bool | None):
         if not isinstance(value, bool):
@@ -297,7 +299,7 @@ def _coerce(wanted: Any, value: object) -> object:
     return value
 
 
-def _words(wanted: Any) -> type[StrEnum] | None:
+def _words(wanted: "Any") -> type[StrEnum] | None:
     """The closed list of words that a key may be one of; None if any string will do."""
     kinds = wanted.__args__ if hasattr(wanted, "__args__") else (wanted,)
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum)), None)

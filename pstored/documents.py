@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The archive's JSON files: readable by a person; and of those that cannot be read, which may be another time."""
 
+from __future__ import annotations
+
 import errno
-import json
 import os
 import stat
 import time
-from typing import Any, BinaryIO
 
 from pstored.errors import ArchiveError, DiskError
+from pstored.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 MAX_JSON = 64 * 1024 * 1024
 """No file of ours is larger; one that is has been tampered with."""
@@ -16,7 +20,43 @@ MAX_JSON = 64 * 1024 * 1024
 
 def dump_json(value: object) -> bytes:
     """As all our JSON files are written: readable, one newline at the end; bytes that are no UTF-8 as \\udcXX."""
-    return (json.dumps(value, indent=2) + "\n").encode()
+    return (to_json(value) + "\n").encode()
+
+
+def to_json(value: object, *, compact: bool = False) -> str:
+    """As json.dumps() with an indent of 2, or, for digests, with sorted keys and no blanks.
+
+    The harvest writes its receipts with this: importing json, for a reader's regular expressions, takes it longer.
+    """
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float) and value - value == 0:  # a number, and finite
+        return float.__repr__(value)
+    if isinstance(value, str) and value.isascii() and value.isprintable():
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, (dict, list, tuple)):
+        return _container(value, compact)
+    import json
+
+    return json.dumps(value)
+
+
+def _container(value: dict[str, object] | list[object] | tuple[object, ...], compact: bool) -> str:
+    colon = ":" if compact else ": "
+    if isinstance(value, dict):
+        rows = [
+            to_json(str(key)) + colon + to_json(value[key], compact=compact)
+            for key in (sorted(value) if compact else value)
+        ]
+        first, last = "{}"
+    else:
+        rows = [to_json(item, compact=compact) for item in value]
+        first, last = "[]"
+    if compact or not rows:
+        return first + ",".join(rows) + last
+    return f"{first}\n  " + ",\n".join(rows).replace("\n", "\n  ") + f"\n{last}"
 
 
 def utc(seconds: float | None = None) -> str:
@@ -38,7 +78,7 @@ def _digest(document: dict[str, Any]) -> str:
     """SHA-256 of the document as compact JSON with sorted keys."""
     import hashlib
 
-    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(to_json(document, compact=True).encode()).hexdigest()
 
 
 def open_own(path: str) -> BinaryIO:
@@ -73,13 +113,9 @@ def load_json(path: str) -> dict[str, Any]:
         ArchiveError: the file is not there, too large, or holds none.
         DiskError: it cannot be read now.
     """
-    try:
-        with open_own(path) as f:
-            data = f.read(MAX_JSON + 1)
-    except (FileNotFoundError, NotADirectoryError) as e:
-        raise ArchiveError(f"there is no {path!r}" + f": {e.strerror}" * (e.strerror == _NO_FILE)) from e
-    except OSError as e:
-        raise DiskError(f"cannot read {path!r}: {e.strerror or e}") from e
+    data = read_document(path)
+    import json
+
     try:
         value = json.loads(data) if len(data) <= MAX_JSON else None
     except (ValueError, RecursionError) as e:
@@ -87,6 +123,22 @@ def load_json(path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ArchiveError(f"{path!r} does not hold a JSON object")
     return value
+
+
+def read_document(path: str) -> bytes:
+    """What is in the file, up to a byte more than it may hold.
+
+    Raises:
+        ArchiveError: it is not there.
+        DiskError: it cannot be read now.
+    """
+    try:
+        with open_own(path) as f:
+            return f.read(MAX_JSON + 1)
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise ArchiveError(f"there is no {path!r}" + f": {e.strerror}" * (e.strerror == _NO_FILE)) from e
+    except OSError as e:
+        raise DiskError(f"cannot read {path!r}: {e.strerror or e}") from e
 
 
 def recall(path: str) -> dict[str, Any]:

@@ -10,14 +10,18 @@ No fsync can promise more than the disk does: a drive that lies about its cache 
 Tests and the power-cut runs in ``tests/vm`` follow the order through :mod:`pstored.steps`.
 """
 
-import contextlib
+from __future__ import annotations
+
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
 
 from pstored.errors import DiskError
+from pstored.lean import TYPE_CHECKING, contextmanager, suppress
 from pstored.steps import step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 NEW = ".new-"
 FILE_MODE = 0o640
@@ -33,7 +37,7 @@ _HINTS = {
 }
 
 
-@contextlib.contextmanager
+@contextmanager
 def archive_errors(doing: str, path: str) -> Iterator[None]:
     """Turn an OSError of the block into a :class:`DiskError` that says what could not be done, where, and why."""
     try:
@@ -52,7 +56,7 @@ def make_directory(path: str, *, durably: bool = True, mode: int = DIRECTORY_MOD
         make_directory(parent)
     with archive_errors("make the directory", path):
         step(f"mkdir {path}")
-        with contextlib.suppress(FileExistsError):  # somebody else was faster: as good
+        with suppress(FileExistsError):  # somebody else was faster: as good
             mkdir(path, mode)
         if durably:
             flush_directory(parent)
@@ -108,7 +112,7 @@ def flush_directory(path: str) -> None:
 def create(path: str, mode: int = FILE_MODE) -> int:
     """Open a new, empty file for reading and writing; an old one of that name (litter of a killed run) is dropped."""
     step(f"create {path}")
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.unlink(path)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     os.fchmod(fd, mode)
@@ -194,7 +198,7 @@ def put_sparse_copy(source: str, directory: str, name: str, *, like: str) -> Non
         step(f"rename {directory}/{name}")
         os.rename(temporary, os.path.join(directory, name))
     except OSError:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             remove_file(temporary)
         raise
     flush_directory(directory)
@@ -307,7 +311,7 @@ def remove_tree(path: str) -> None:
 def remove_file(path: str) -> None:
     """Remove one file, if it is there."""
     step(f"unlink {path}")
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.unlink(path)
 
 

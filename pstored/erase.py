@@ -5,15 +5,16 @@ A record is erased only when its bytes are in the archive, read back; when erasi
 and when a second reading still equals the receipt.
 """
 
+from __future__ import annotations
+
 import errno
 import os
-from enum import StrEnum
-from typing import NamedTuple
 
 from pstored.archive import Receipt
 from pstored.config import ErasePolicy
 from pstored.efivars import CrashVariables
 from pstored.host import Host
+from pstored.lean import NamedTuple, StrEnum
 from pstored.parse.filename import RecordName, split_record_name
 from pstored.store import RecordReadError, Store, record_key
 

@@ -14,9 +14,9 @@ A run that ends anywhere in between leaves every record in the store, or whole i
 goes on from there.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
 
 from pstored import durable
 from pstored.archive import SCHEMA, Archive, Receipt
@@ -27,8 +27,12 @@ from pstored.documents import dump_json, utc
 from pstored.erase import Eraser, Erasure, Outcome
 from pstored.errors import ArchiveError
 from pstored.host import Facts, Host, mounts, volatile_reason
+from pstored.lean import TYPE_CHECKING, NamedTuple
 from pstored.parse.filename import split_record_name
 from pstored.store import RecordReadError, Store, record_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Pass(NamedTuple):

@@ -4,14 +4,18 @@
 Every path is below ``root``; what is not there is None.
 """
 
-import contextlib
-import os
-import re
-import time
-from collections.abc import Callable
-from typing import NamedTuple
+from __future__ import annotations
 
-BOOT_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+import os
+import time
+
+from pstored.lean import TYPE_CHECKING, NamedTuple, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HEX = frozenset("0123456789abcdef")
+_OCTAL = frozenset("01234567")
 BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 
 TAINT_DIE = 1 << 7
@@ -22,6 +26,12 @@ MAX_FACT = 64 * 1024
 
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+
+
+def is_boot_id(text: str) -> bool:
+    """Whether it has the form of a boot id, in small letters: random(4), boot_id."""
+    groups = text.split("-")
+    return [len(group) for group in groups] == [8, 4, 4, 4, 12] and _HEX.issuperset("".join(groups))
 
 
 class Facts(NamedTuple):
@@ -82,7 +92,7 @@ class Host:
     def boot_id(self) -> str | None:
         """The running boot's id, lower case with dashes."""
         text = (self.read(BOOT_ID_FILE) or "").strip().lower()
-        return text if BOOT_ID.fullmatch(text) else None
+        return text if is_boot_id(text) else None
 
     def uptime_s(self) -> float | None:
         """From /proc/uptime."""
@@ -139,7 +149,7 @@ class Host:
         found = {}
         for module in ("pstore", "ramoops", "efi_pstore", "pstore_blk"):
             directory = f"/sys/module/{module}/parameters"
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 for name in sorted(os.listdir(self.path(directory))):
                     if (value := self.read(f"{directory}/{name}")) is not None:
                         found[f"{module}.{name}"] = value
@@ -188,9 +198,17 @@ def _read_mounts() -> list[Mount]:
         before, dash, after = line.partition(" - ")
         left, right = before.split(" "), after.split(" ")
         if dash and len(left) > 4 and len(right) > 2:
-            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), left[4])
-            found.append(Mount(left[2], point, right[0], right[-1]))
+            found.append(Mount(left[2], _unescape(left[4]), right[0], right[-1]))
     return found
+
+
+def _unescape(point: str) -> str:
+    """Blanks, tabs, newlines and backslashes stand in mountinfo as octal numbers of three digits (seq_path())."""
+    first, *rest = point.split("\\")
+    return first + "".join(
+        chr(int(part[:3], 8)) + part[3:] if _OCTAL.issuperset(part[:3]) and len(part) > 2 else "\\" + part
+        for part in rest
+    )
 
 
 def volatile_reason(path: str) -> str | None:
@@ -232,7 +250,7 @@ def _volatile_reason(path: str) -> str | None:
 
 def free_bytes(path: str) -> int | None:
     """Free bytes of the file system at *path*; None if it does not say (efivarfs before Linux 6.x shows no blocks)."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         state = os.statvfs(path)
         return state.f_bavail * state.f_frsize if state.f_blocks else None
     return None

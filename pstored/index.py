@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cache on disk over the entries of a directory; whoever reads it must be able to make it again."""
 
-import contextlib
-import json
+from __future__ import annotations
+
 import os
-from collections.abc import Iterable
-from typing import Any
 
 from pstored import durable
-from pstored.documents import open_own
+from pstored.documents import open_own, to_json
 from pstored.errors import ArchiveError
+from pstored.lean import TYPE_CHECKING, suppress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 
 class Index:
@@ -28,6 +31,8 @@ class Index:
                 data = f.read()
         except OSError:
             return {}
+        import json  # nothing to read, nothing to import
+
         found = {}
         for line in data.split(b"\n"):
             try:
@@ -40,12 +45,12 @@ class Index:
 
     def add(self, entry: dict[str, object]) -> None:
         """Append one entry; a cache that cannot be written is no error."""
-        with contextlib.suppress(OSError):
-            durable.append_line(self.path, json.dumps(entry).encode() + b"\n")
+        with suppress(OSError):
+            durable.append_line(self.path, to_json(entry, compact=True).encode() + b"\n")
 
     def replace(self, entries: Iterable[dict[str, Any]]) -> None:
         """Write the whole cache anew."""
-        with contextlib.suppress(ArchiveError):
+        with suppress(ArchiveError):
             directory, name = os.path.split(self.path)
-            data = b"".join(json.dumps(e).encode() + b"\n" for e in entries)
+            data = b"".join(to_json(e, compact=True).encode() + b"\n" for e in entries)
             durable.replace_files(directory, {name: data}, scratch=directory, names_durable=False)

@@ -5,10 +5,12 @@ Written once a boot and device, as early as pstored runs.  /dev/kmsg: Documentat
 write-only, there with CONFIG_PSTORE_PMSG as soon as a backend with a pmsg zone is.
 """
 
+from __future__ import annotations
+
 import os
-from typing import NamedTuple
 
 from pstored.host import Host
+from pstored.lean import NamedTuple
 
 DEVICES = ("/dev/kmsg", "/dev/pmsg0")
 MARK = "/run/pstored/stamped"

@@ -6,9 +6,14 @@ variables: ``PSTORED_STEPS=FILE`` writes each step's name to FILE (a serial port
 stops the process for good at step N, so that the power can be cut exactly there.
 """
 
+from __future__ import annotations
+
 import os
-import signal
-from collections.abc import Callable
+
+from pstored.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 hook: Callable[[str], None] | None = None
 
@@ -33,6 +38,8 @@ def trace_from_environment() -> None:
         passed += 1
         os.write(fd, f"step {passed} {name}\n".encode(errors="surrogateescape"))
         if passed == stop_at:
+            import signal
+
             os.kill(os.getpid(), signal.SIGSTOP)
 
     global hook

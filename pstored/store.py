@@ -5,16 +5,21 @@ What the kernel does here (fs/pstore/inode.c): files are 0444 in a directory 075
 record is read to its end; only lookup and unlink exist; unlink is the backend's erase, whose failure it hides.
 """
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
 
 from pstored.errors import StoreError
+from pstored.lean import TYPE_CHECKING
 from pstored.parse.ecc import MAX_NOTICE, split_ecc_notice
 from pstored.parse.filename import split_record_name
 from pstored.steps import step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 CHUNK = 256 * 1024
 """Records are read in pieces of this size, so memory does not depend on theirs."""

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes to a terminal: text from a record made safe to show, and how to write it."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from __future__ import annotations
+
+from pstored.lean import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def visible(text: bytes | str) -> str:

@@ -2,7 +2,6 @@
 """The shape of the program: floors, purity, what the harvest drags in, who may flush, how large a module is."""
 
 import ast
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from tests.conftest import REPOSITORY, MakeRoot
 
 FLOORS: list[set[str]] = [
     {"", "crashes", "delivery", "intake", "page", "symbolize", "sinks", "sinks.settings", "daemon"},
+    {"lean"},
     {
         "fleet",
         "journal",
@@ -329,17 +329,17 @@ def test_only_one_module_flushes_and_renames(path: Path) -> None:
 # -- what is loaded
 
 
-def loaded(code: str, *arguments: str) -> set[str]:
+def loaded(code: str, *arguments: str, flags: tuple[str, ...] = ()) -> set[str]:
     """The modules that a fresh interpreter has after *code*."""
-    code += "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    code += "\nimport sys\nprint(sorted(sys.modules), file=sys.stderr)"
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, *flags, "-c", code, *arguments],
         capture_output=True,
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         check=True,
     )
-    return set(json.loads(done.stderr.splitlines()[-1]))
+    return set(ast.literal_eval(done.stderr.splitlines()[-1].decode()))
 
 
 EXTRAS = {
@@ -363,6 +363,10 @@ def parsers(modules: set[str]) -> set[str]:
     return {m.removeprefix("pstored.parse.") for m in modules if m.startswith("pstored.parse.")}
 
 
+SLOW = {"re", "typing", "enum", "json", "contextlib", "collections", "dataclasses", "argparse", "tomllib", "tarfile"}
+"""Of the library, what takes longer than the first harvest (:mod:`pstored.lean`)."""
+
+
 def test_the_harvest_imports_no_parser_no_pydantic_no_network() -> None:
     """It runs early at boot and can destroy evidence: it is small."""
     modules = loaded("import pstored.harvest")
@@ -378,10 +382,11 @@ def test_the_harvest_imports_no_parser_no_pydantic_no_network() -> None:
 
 
 def test_running_the_harvest_imports_no_more(root: MakeRoot) -> None:
-    """The command itself, on a crash, with imports inside functions."""
+    """The command itself, on a crash, with imports inside functions; where no key of the configuration is set."""
     made = root("lab-erst")
-    modules = loaded(RUN, "--root", str(made.path), "harvest")
-    assert modules & HEAVY == set()
+    made.configure("")
+    modules = loaded(RUN, "--root", str(made.path), "harvest", flags=("-S",))
+    assert modules & (HEAVY | SLOW) == set()
     assert parsers(modules) == {"filename", "ecc"}
     assert made.harvests()
 
@@ -447,7 +452,7 @@ def test_the_listener_reads_nothing_of_what_it_receives() -> None:
     assert modules & HEAVY == set()
     assert modules & {"typing", "dataclasses", "logging", "argparse", "tomllib", "subprocess"} == set()
     ours = {name.removeprefix("pstored.") for name in modules if name.startswith("pstored.")}
-    assert {name for name in ours if not name.startswith("daemon")} == {"durable", "errors", "steps"}
+    assert {name for name in ours if not name.startswith("daemon")} == {"durable", "errors", "lean", "steps"}
 
 
 def test_a_collect_without_packed_records_loads_no_extra(root: MakeRoot) -> None:

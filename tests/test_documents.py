@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our JSON files: what is damaged, what is not there, and what cannot be read now are three things."""
 
+import json
 import os
 import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pstored.documents import MAX_JSON, dump_json, is_sealed, load_json, recall, seal
+from pstored.documents import MAX_JSON, dump_json, is_sealed, load_json, recall, seal, to_json
 from pstored.errors import ArchiveError, DiskError
 
 
@@ -76,3 +79,17 @@ def test_only_plain_files_are_ours(tmp_path: Path) -> None:
             load_json(str(tmp_path / name))
         assert recall(str(tmp_path / name)) == {}
     assert recall(str(tmp_path / "there")) == {"a": 1}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(['"', "\\", "a\nb", "\x7f"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_json_is_written_as_the_library_writes_it(value: object) -> None:
+    """To the byte: digests were made of it."""
+    assert to_json(value) == json.dumps(value, indent=2)
+    assert to_json(value, compact=True) == json.dumps(value, sort_keys=True, separators=(",", ":"))

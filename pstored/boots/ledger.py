@@ -18,7 +18,7 @@ from pstored.archive import READERS, Archive
 from pstored.boots.resetreason import Clue, reset_clues
 from pstored.documents import MAX_JSON, open_own
 from pstored.errors import DiskError
-from pstored.host import BOOT_ID, Facts, Host
+from pstored.host import Facts, Host, is_boot_id
 from pstored.stamp import UNSTAMPED, Stamp
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def _is_sound(line: dict[str, Any]) -> bool:
     uptimes = (line.get(name) for name in ("first_uptime", "last_uptime", "stamped_uptime"))
     return (
         isinstance(line["boot_id"], str)
-        and BOOT_ID.fullmatch(line["boot_id"]) is not None
+        and is_boot_id(line["boot_id"])
         and all(isinstance(line[name], str | None) for name in ("kernel", "version"))
         and all(isinstance(line.get(name), str | None) for name in ("os_version", "os_build"))
         and all(isinstance(flag, bool) for flag in flags)

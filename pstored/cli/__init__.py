@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: arguments, and errors into exit statuses.  What each command does is imported when it runs."""
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
 
 from pstored import steps
 from pstored.errors import PstoredError, report
+from pstored.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -45,11 +46,22 @@ _PLAIN = {
 """Commands that must start quickly, with what argparse, which takes a third of their time, makes of no options."""
 
 
-def parse(arguments: Sequence[str]) -> "Namespace":
+if TYPE_CHECKING:
+    _Options = Namespace
+else:
+
+    class _Options:
+        """What argparse.Namespace is."""
+
+        def __init__(self, **options):
+            self.__dict__.update(options)
+
+
+def parse(arguments: Sequence[str]) -> Namespace:
     """The options; a usage error ends the process."""
     root, rest = (arguments[1], arguments[2:]) if len(arguments) > 2 and arguments[0] == "--root" else ("/", arguments)
     if len(rest) == 1 and rest[0] in _PLAIN:
-        return cast("Namespace", SimpleNamespace(root=root, function=rest[0], **_PLAIN[rest[0]]))
+        return _Options(root=root, function=rest[0], **_PLAIN[rest[0]])
     from pstored.cli import parser
 
     return parser.parse(arguments)

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every command needs: the host, its configuration, its archive; how to warn, and how to show."""
 
+from __future__ import annotations
+
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from pstored.archive import Archive
 from pstored.config import Config, load
 from pstored.host import Host
+from pstored.lean import TYPE_CHECKING
 from pstored.terminal import Style
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 class Context:
     """The tree that a command works on."""
 
-    def __init__(self, options: "Namespace") -> None:
+    def __init__(self, options: Namespace) -> None:
         self.host = Host(options.root)
         loaded = load(options.root)
         self.problems = loaded.problems
@@ -41,7 +43,7 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def open_context(options: "Namespace") -> Context:
+def open_context(options: Namespace) -> Context:
     """What a command works on, that writes to the archive."""
     context = Context(options)
     for problem in context.problems:
@@ -65,7 +67,7 @@ def style() -> Style:
     return Style(color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
 
-def page(text: str, options: "Namespace") -> None:
+def page(text: str, options: Namespace) -> None:
     """Through a pager on a terminal, as systemd's tools do: SYSTEMD_PAGER, PAGER, less."""
     pager = os.environ.get("SYSTEMD_PAGER", os.environ.get("PAGER", "less"))
     if options.no_pager or not sys.stdout.isatty() or pager in ("", "cat"):

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """``harvest``, the first stage: it runs early at boot, and so imports nothing that it does not need."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 from pstored.cli import output
 from pstored.cli.context import open_context
 from pstored.harvest import harvest as do_harvest
+from pstored.lean import TYPE_CHECKING
 from pstored.stamp import stamp as do_stamp
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 
-def harvest(options: "Namespace") -> int:
+def harvest(options: Namespace) -> int:
     """The first stage alone: what runs early at boot."""
     context = open_context(options)
     do_stamp(context.host, context.config.boots.stamp_prefix)  # before anything that may fail, or take long

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the stages did, for a person and as JSON."""
 
-import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 from pstored.cli.context import warn
 from pstored.documents import utc
 from pstored.erase import Outcome
 from pstored.harvest import Pass
+from pstored.lean import TYPE_CHECKING
 from pstored.terminal import some, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from pstored.analyze import Found
     from pstored.deliver import Delivery
     from pstored.intake.bundles import Import
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 def print_json(document: dict[str, Any]) -> None:
     """One object, with its schema."""
+    import json
+
     print(json.dumps({"schema": 1} | document, indent=2))
 
 
@@ -34,7 +38,7 @@ def pass_facts(done: Pass) -> dict[str, Any]:
     }
 
 
-def import_facts(imported: "Import | None", *, listed: bool = False) -> dict[str, Any] | None:
+def import_facts(imported: Import | None, *, listed: bool = False) -> dict[str, Any] | None:
     """An import; null if there was nothing.  With what *listed* it, if nothing else was to be done."""
     if imported is None:
         return None
@@ -45,7 +49,7 @@ def import_facts(imported: "Import | None", *, listed: bool = False) -> dict[str
     return facts
 
 
-def delivery_facts(delivery: "Delivery") -> dict[str, Any]:
+def delivery_facts(delivery: Delivery) -> dict[str, Any]:
     """A delivery."""
     return {
         "delivered": [{"sink": e.sink, "crash": e.crash_id, "receipt": r} for e, r in delivery.delivered],
@@ -55,14 +59,14 @@ def delivery_facts(delivery: "Delivery") -> dict[str, Any]:
     }
 
 
-def look_facts(look: "Look | None") -> dict[str, Any] | None:
+def look_facts(look: Look | None) -> dict[str, Any] | None:
     """A look into the kernel's log; null if none was to be taken."""
     if look is None:
         return None
     return {"id": look.harvest_id, "reports": look.reports, "warnings": list(look.warnings)}
 
 
-def print_look(look: "Look") -> None:
+def print_look(look: Look) -> None:
     """A look into the kernel's log."""
     from pstored.intake.kernellog import DEVICE
 
@@ -93,7 +97,7 @@ def print_pass(done: Pass, store: str) -> None:
         warn(f"{outcome}: {some(names)}: {why}")
 
 
-def print_import(imported: "Import") -> None:
+def print_import(imported: Import) -> None:
     """An import."""
     new = len(imported.archived)
     what = f"{new} new record{'s' * (new != 1)} imported" if new else "nothing new"
@@ -104,7 +108,7 @@ def print_import(imported: "Import") -> None:
         warn(problem)
 
 
-def print_listed(imported: "Import") -> None:
+def print_listed(imported: Import) -> None:
     """What an import would bring."""
     count = len(imported.listed)
     print(f"{_source(imported)}: {count} record{'s' * (count != 1)}")
@@ -124,13 +128,13 @@ _TIME_MAX = 253_402_300_800
 """10000-01-01: what comes later is damage."""
 
 
-def _source(imported: "Import") -> str:
+def _source(imported: Import) -> str:
     """Where from, and of what kind: that of systemd-pstore's own directory goes without saying."""
     kind = f" ({imported.kind})" if imported.kind not in (None, "systemd-pstore") else ""
     return visible(imported.path) + kind
 
 
-def print_found(found: "Found", crashes: "Sequence[dict[str, Any]]") -> None:
+def print_found(found: Found, crashes: Sequence[dict[str, Any]]) -> None:
     """What the analysis found; a line each."""
     from pstored.page.listing import short_line
 
@@ -140,7 +144,7 @@ def print_found(found: "Found", crashes: "Sequence[dict[str, Any]]") -> None:
         print(note)
 
 
-def print_delivery(delivery: "Delivery") -> None:
+def print_delivery(delivery: Delivery) -> None:
     """A delivery."""
     for entry, receipt in delivery.delivered:
         print(f"{entry.sink}: {receipt.get('said', f'has crash {entry.crash_id}')}")

@@ -5,13 +5,9 @@ Source: fs/pstore/ram_core.c, persistent_ram_ecc_string().  Since Linux 6.0 it b
 wrote the same without.  It is no part of what crashed, and it may differ between two mounts of the same record.
 """
 
-import re
-from typing import NamedTuple
+from __future__ import annotations
 
-#   notice = LF ["ECC: "] ( "No errors detected" / n " Corrected bytes, " n " unrecoverable blocks" ) LF
-_NOTICE = re.compile(
-    rb"\n(?:ECC: )?(?:No errors detected|([0-9]{1,10}) Corrected bytes, ([0-9]{1,10}) unrecoverable blocks)\n\Z"
-)
+from pstored.lean import NamedTuple
 
 MAX_NOTICE = 80
 """No notice is longer: 5 + 10 + 18 + 10 + 21 bytes and two newlines."""
@@ -29,9 +25,18 @@ def split_ecc_notice(record: bytes) -> tuple[bytes, EccNotice | None]:
 
     Text records end in a newline of their own before the notice's, which stays.
     """
-    at = max(0, len(record) - MAX_NOTICE)
-    found = _NOTICE.search(record, at)
-    if found is None:
-        return record, None
-    corrected, blocks = found.groups(b"0")
-    return record[: found.start()], EccNotice(int(corrected), int(blocks))
+    at = record.rfind(b"\n", max(0, len(record) - MAX_NOTICE), -1)
+    notice = _parse(record[at + 1 : -1]) if at >= 0 and record.endswith(b"\n") else None
+    return (record, None) if notice is None else (record[:at], notice)
+
+
+def _parse(line: bytes) -> EccNotice | None:
+    #   notice = LF ["ECC: "] ( "No errors detected" / n " Corrected bytes, " n " unrecoverable blocks" ) LF
+    line = line.removeprefix(b"ECC: ")
+    if line == b"No errors detected":
+        return EccNotice(0, 0)
+    corrected, _, rest = line.partition(b" Corrected bytes, ")
+    blocks = rest.removesuffix(b" unrecoverable blocks")
+    if blocks == rest or not all(number.isdigit() and len(number) <= 10 for number in (corrected, blocks)):
+        return None
+    return EccNotice(int(corrected), int(blocks))

@@ -5,17 +5,14 @@ Source: fs/pstore/inode.c, pstore_mkfile(); the ids: drivers/firmware/efi/efi-ps
 drivers/firmware/efi/cper.c, cper_next_record_id().
 """
 
-import re
-from typing import NamedTuple
+from __future__ import annotations
 
-#   name = type "-" backend ["-" id] [".enc.z"]
-# Types may hold hyphens (powerpc-ofw), backends never do: so the split is from the right.  The id is optional because
-# kernels up to 3.18 wrote console-ramoops.  Vendors add types of their own, so any word is one.
-_NAME = re.compile(
-    r"(?P<type>[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*)-(?P<backend>[A-Za-z_][A-Za-z0-9_]*)"
-    r"(?:-(?P<id>[0-9]{1,20}))?(?P<compressed>\.enc\.z)?",
-    re.ASCII,
-)
+from pstored.lean import NamedTuple
+
+_DIGITS = frozenset("0123456789")
+_SMALL = frozenset("abcdefghijklmnopqrstuvwxyz")
+_LETTERS = _SMALL | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+_MAX_ID = len(str(2**64 - 1))
 
 MAX_NAME = 255
 """NAME_MAX; the kernel's own buffer is 64 bytes, so no true name is longer."""
@@ -64,15 +61,27 @@ class RecordName(NamedTuple):
 
 def split_record_name(name: str) -> RecordName | None:
     """Split a file name such as ``dmesg-efi_pstore-179540752201001``; None if it is no record's name."""
-    found = _NAME.fullmatch(name) if len(name) <= MAX_NAME else None
-    if found is None:
+    #   name = type "-" backend ["-" id] [".enc.z"]
+    # Types may hold hyphens (powerpc-ofw), backends never do: so the split is from the right.  The id is optional
+    # because kernels up to 3.18 wrote console-ramoops.  Vendors add types of their own, so any word is one.
+    if len(name) > MAX_NAME:
         return None
-    return RecordName(
-        type=found["type"],
-        backend=found["backend"],
-        id=None if found["id"] is None else int(found["id"]),
-        compressed=found["compressed"] is not None,
-    )
+    rest = name.removesuffix(".enc.z")
+    head, _, last = rest.rpartition("-")
+    number = last if _is_of(last, _DIGITS) and len(last) <= _MAX_ID else None
+    kind, _, backend = head.rpartition("-") if number is not None else (head, "-", last)
+    if not _is_of(backend, _LETTERS | _DIGITS) or backend[0] in _DIGITS or not _is_type(kind):
+        return None
+    return RecordName(kind, backend, None if number is None else int(number), compressed=rest != name)
+
+
+def _is_of(word: str, letters: frozenset[str]) -> bool:
+    return word != "" and letters.issuperset(word)
+
+
+def _is_type(word: str) -> bool:
+    """Words of small letters and digits between hyphens and underscores; the first begins with a letter."""
+    return word[:1] in _SMALL and all(_is_of(part, _SMALL | _DIGITS) for part in word.replace("_", "-").split("-"))
 
 
 class EfiId(NamedTuple):
