@@ -4,19 +4,17 @@
 import contextlib
 import json
 import os
-import socket
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.conftest import REPOSITORY, require
-from tests.mosquitto import free_port
+from tests.loopback import free_port, running
 
 ENVIRONMENT = REPOSITORY / ".venv/bugsink/bin"
-PATIENCE_S = 120
+PATIENCE_S = 30
 _SET_UP = """
 import django, sys
 django.setup()
@@ -80,31 +78,17 @@ def bugsink(directory: Path) -> Iterator[Bugsink]:
     """Run it, on a database of its own; ready on return, ended after."""
     require((ENVIRONMENT / "gunicorn").exists(), "bugsink (make .venv/.fleet)")
     port = free_port()
-    where = {"cwd": directory, "env": {"PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "bugsink_conf"}}
-    where["env"] |= {"PYTHONPATH": str(directory)}  # type: ignore[operator]
-    configure = ["bugsink-create-conf", "--template=local", f"--port={port}", "--host=127.0.0.1"]
-    _run([ENVIRONMENT / "python3", ENVIRONMENT / configure[0], *configure[1:]], **where)
-    project, key = _run([ENVIRONMENT / "python3", "-c", _SET_UP, "boards"], **where).split()
-    command = [ENVIRONMENT / "gunicorn", f"--bind=127.0.0.1:{port}", "--workers=1", "--threads=2", "bugsink.wsgi"]
-    with (directory / "bugsink.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, **where)  # type: ignore[call-overload]
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            assert process.poll() is None, (directory / "bugsink.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(directory), "DJANGO_SETTINGS_MODULE": "bugsink_conf"}
+    python, configure = ENVIRONMENT / "python3", ENVIRONMENT / "bugsink-create-conf"
+    _run([python, configure, "--template=local", f"--port={port}", "--host=127.0.0.1"], directory, env)
+    project, key = _run([python, "-c", _SET_UP, "boards"], directory, env).split()
+    options = [f"--bind=127.0.0.1:{port}", "--workers=1", "--threads=2"]
+    command = [str(ENVIRONMENT / "gunicorn"), *options, "bugsink.wsgi"]
+    with running(command, port, directory / "bugsink.log", directory=directory, env=env):
         yield Bugsink(port, project, key, directory / "db.sqlite3")
-    finally:
-        process.terminate()
-        process.wait()
 
 
-def _run(command: list[str | Path], **where: Any) -> str:
-    done: subprocess.CompletedProcess[str] = subprocess.run(
-        command, capture_output=True, text=True, check=False, **where
-    )
+def _run(command: list[str | Path], directory: Path, env: dict[str, str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=directory, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -7,13 +7,17 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+PATIENCE_S = 120
+"""So long a server may take to start."""
 
 
 class Posted(NamedTuple):
@@ -55,6 +59,35 @@ class Server:
     def url(self) -> str:
         """Where it is."""
         return f"{self.scheme}://localhost:{self.port}"
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path], port: int, log: Path, *, directory: Path, env: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Run a server of somebody else's: it takes connections on *port* when this begins, and is ended after."""
+    with log.open("ab") as f:
+        process = subprocess.Popen(command, stdout=f, stderr=f, cwd=directory, env=env)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @contextlib.contextmanager

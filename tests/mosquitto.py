@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,16 +18,9 @@ from paho.mqtt.client import Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.conftest import require
+from tests.loopback import running
 
 PATIENCE_S = 30
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
@@ -40,20 +32,8 @@ def mosquitto(directory: Path, *lines: str, port: int) -> Iterator[None]:
     configuration = directory / f"mosquitto-{port}.conf"
     wanted = [f"listener {port} 127.0.0.1", "user root", "log_dest stderr", *lines]
     configuration.write_text("\n".join(wanted) + "\n")
-    with (directory / "mosquitto.log").open("ab") as log:
-        process = subprocess.Popen([program, "-c", configuration], stdout=log, stderr=log, cwd=directory)
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            assert process.poll() is None, (directory / "mosquitto.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    with running([program, "-c", configuration], port, directory / "mosquitto.log", directory=directory):
         yield
-    finally:
-        process.terminate()
-        process.wait()
 
 
 ANONYMOUS = "allow_anonymous true"

@@ -2,6 +2,7 @@
 """For the tests of what goes out: archives with any number of crashes, made of one real one; a sink that is told."""
 
 import json
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pstored.delivery.metrics import Family
 from pstored.delivery.payload import Parcel
 from pstored.errors import SinkError
 from pstored.sinks.base import OutgoingSink
-from tests.conftest import Root, run_pstored
+from tests.conftest import Pstored, Root, run_pstored
 
 START_S = 1_796_000_000
 """When the first crash of a copied archive was collected."""
@@ -103,3 +104,18 @@ def uids(path: Path) -> list[str]:
 def names(parcels: Iterable[Parcel]) -> list[str]:
     """Which items they are: the uids without the board."""
     return [parcel.uid.partition("@")[0] for parcel in parcels]
+
+
+def deliver_until_done(pstored: Pstored, root: Root, out: Path, ids: list[str]) -> int:
+    """Deliver until nothing waits; after each round a file sink, *out*, has all, whatever the other sink does.
+
+    Gives how often it took another round.
+    """
+    rounds = 0
+    while (done := pstored("deliver", root=root)).status:
+        assert done.status == 75
+        assert [line["crash"]["id"] for line in lines(out)] == ids
+        time.sleep(0.5)
+        rounds += 1
+        assert rounds < 10
+    return rounds

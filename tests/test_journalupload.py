@@ -11,7 +11,7 @@ import pytest
 
 from pstored.sinks.journal import MESSAGE_ID, RESET_MESSAGE_ID
 from tests.conftest import REPOSITORY, MakeRoot, Root, require
-from tests.mosquitto import free_port
+from tests.loopback import free_port
 from tests.test_journald import CONFIG, text_of, with_journald
 from tests.test_journald import pstored as command
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """MQTT 5 to a real mosquitto, with its limits, and to servers that fail: each crash arrives, once by its id."""
 
+import contextlib
 import resource
 import shutil
 import subprocess
@@ -12,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pstored.archive import Archive
 from pstored.delivery.cloudevent import CONTENT_TYPE
 from pstored.delivery.outgoing import Item, State
 from pstored.errors import SinkError
 from pstored.sinks.base import Setting
-from pstored.sinks.broker import MAX_RECEIVED, Address, Broker, Login, Message, split_address
+from pstored.sinks.broker import GARBLED, MAX_RECEIVED, Address, Broker, Login, Message, split_address
 from pstored.sinks.mqtt import MqttSink
 from pstored.sinks.settings import Mqtt
 from pstored.sinks.words import fill, require_topic
 from tests.conftest import REPOSITORY, MakeRoot, Pstored, Root, require
-from tests.loopback import make_certificate
+from tests.loopback import free_port, make_certificate
 from tests.mosquitto import (
     ANONYMOUS,
     CONNACK,
@@ -32,7 +35,6 @@ from tests.mosquitto import (
     PUBLISH,
     WELCOME,
     Packet,
-    free_port,
     leave,
     mosquitto,
     polite,
@@ -406,6 +408,42 @@ def test_a_server_that_sends_too_much_is_left() -> None:
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
         )  # KiB, of which most the server's
     assert MAX_RECEIVED < 1 << 20
+
+
+WORDS = (
+    WELCOME,
+    b"\x20\x08\x00\x00\x05\x27\x00\x00\x10\x00",
+    b"\x40\x04\x00\x01\x00\x00",
+    b"\x40\x0b\x00\x01\x87\x07\x1f\x00\x04nope",
+    b"\x30\x05\x00\x01a\x00x",
+    b"\x62\x02\x00\x01",
+    b"\xd0\x00",
+    b"\xf0\x00",
+    leave(0x95),
+)
+"""What a server may say, at some time or another."""
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Something like that."""
+    data = bytearray(draw(st.sampled_from(WORDS)))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(data) - 1))
+        data[at : at + draw(st.integers(0, 1))] = draw(st.binary(max_size=2))
+        data = data or bytearray(b"\0")
+    return bytes(data)
+
+
+@given(first=st.just(WELCOME) | mutated(), others=st.lists(mutated(), min_size=1, max_size=3))
+@settings(max_examples=60)
+def test_any_answers(first: bytes, others: list[bytes]) -> None:
+    """Said to be none, or one of MQTT's; the connection is left in any case."""
+    with scripted(lambda packet: first if packet.kind == CONNECT else b"".join(others)) as server:
+        broker = Broker(Address("127.0.0.1", server.port, False), login=Login("x"), context=None, timeout_s=0.1)
+        with contextlib.suppress(SinkError):
+            assert broker.publish(Message("a", b"1")).code in {GARBLED, *range(0x100)}
+        broker.close()
 
 
 def test_a_server_that_leaves_between_two_is_found_again() -> None:

@@ -27,7 +27,7 @@ from pstored.oops.model import Severity
 from pstored.sinks import settings
 from pstored.sinks.prometheus import FILE
 from tests.conftest import Done, MakeRoot, Pstored, Root, require, run_pstored
-from tests.mosquitto import PATIENCE_S, free_port
+from tests.loopback import PATIENCE_S, free_port
 from tests.outgoing import copy_crashes, crash_id
 from tests.test_courier import run_killed
 from tests.test_dispatch import NOBODY, hand_over, run_forked

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from pstored.delivery.redact import Redactor
 from tests.conftest import MakeRoot, Pstored, Root, require
-from tests.loopback import Says, Server, serve
+from tests.loopback import Says, Server, free_port, running, serve
 from tests.outgoing import copy_crashes, crash_id
 from tests.test_otlp import PROTOBUF, attributes
 from tests.test_simulated_fleet import tables
@@ -28,14 +27,6 @@ from tests.test_simulated_fleet import tables
 pytestmark = pytest.mark.servers
 
 PATIENCE_S = 60
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 def otlp_exporter(behind: Server) -> tuple[str, ...]:
@@ -71,20 +62,8 @@ def rotel(directory: Path, exporter: tuple[str, ...], port: int) -> Iterator[Non
         "--batch-timeout=100ms",
         *exporter,
     ]
-    with (directory / "rotel.log").open("wb") as log:
-        process = subprocess.Popen([program, "start", *arguments], stdout=log, stderr=log, cwd=directory)
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            assert process.poll() is None, (directory / "rotel.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with running([program, "start", *arguments], port, directory / "rotel.log", directory=directory):
         yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def records(server: Server) -> list[tuple[dict[str, Any], dict[str, Any]]]:

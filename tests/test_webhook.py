@@ -3,7 +3,6 @@
 
 import json
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from pstored.sinks.settings import Webhook
 from pstored.sinks.webhook import WebhookSink
 from tests.conftest import MakeRoot, Pstored, Root
 from tests.loopback import Posted, Says, Server, serve, server  # noqa: F401 - a fixture
-from tests.outgoing import copy_crashes, crash_id, lines
+from tests.outgoing import copy_crashes, crash_id, deliver_until_done
 from tests.test_courier import REPORTER, Bench, run_killed
 from tests.test_dispatch import configure
 
@@ -111,14 +110,7 @@ def test_whatever_the_server_does_each_crash_arrives(
         webhook={"url": server.url},
         file={"path": str(tmp_path / "out")},
     )
-    rounds = 0
-    while (done := pstored("deliver", root=three)).status:
-        assert done.status == 75
-        assert [line["crash"]["id"] for line in lines(tmp_path / "out")] == IDS
-        time.sleep(0.5)
-        rounds += 1
-        assert rounds < 10
-    assert rounds
+    assert deliver_until_done(pstored, three, tmp_path / "out", IDS)
     assert list(dict.fromkeys(crashes(server))) == IDS
     events = Counter(json.loads(posted.body)["id"] for posted in server.posted)
     assert len(events) == 3

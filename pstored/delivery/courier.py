@@ -26,6 +26,8 @@ from pstored.terminal import visible
 
 T = TypeVar("T")
 
+PAUSE = "pause_s"
+"""Key of a receipt: the sink has it, and wants to be left alone for so many seconds."""
 MINUTE_S = 60.0
 PATIENCE = 5
 """So often a crash may fail before the next one is tried as well."""
@@ -210,6 +212,9 @@ class Round:
                 suspects, trouble = [], None
                 sent += 1
                 yield one, outcome
+                if (pause_s := outcome.get(PAUSE)) is not None:
+                    go_on_at = self._clock() + min(pause_s, MOST_WAIT_S)
+                    break
             elif outcome.retry:
                 self._note_failure(one, outcome, alone=False)
                 suspects.append(one)

@@ -29,7 +29,8 @@ class OutgoingSink(ABC):
     def deliver(self, parcel: Parcel) -> dict[str, Any]:
         """Send one parcel, and see that it is taken; gives a receipt, which is kept (JSON).
 
-        What arrives twice must be one thing to whoever gets it: ``parcel.uid`` is the same each time.
+        What arrives twice must be one thing to whoever gets it: ``parcel.uid`` is the same each time.  With ``pause_s``
+        in the receipt the sink is left alone for so long.
 
         Raises:
             SinkError: it was not taken; ``retry`` says whether it may be later, ``pause`` whether the sink wants to be

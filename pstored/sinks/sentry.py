@@ -8,8 +8,6 @@ tries again what failed.
 
 import gzip
 import json
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,7 +31,7 @@ DEFAULT_WAIT_S = 60.0
 class SentrySink(OutgoingSink):
     """Delivers to a project of Sentry's."""
 
-    def __init__(self, table: Sentry, setting: Setting, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, table: Sentry, setting: Setting) -> None:
         """Raises SinkError: something in the table cannot be used."""
         if not table.dsn_file:
             raise SinkError("dsn_file in [sentry] must be set", hint="see pstored check-config")
@@ -46,13 +44,9 @@ class SentrySink(OutgoingSink):
         self._environment = table.environment
         self._tags = pairs(table.tags, key="tags in [sentry]")
         self._loose = table.group_by is Grouping.LOOSE
-        self._clock = clock
-        self._not_before = 0.0
 
     def deliver(self, parcel: Parcel) -> dict[str, Any]:
         """Post one event; raises SinkError."""
-        if (left := self._not_before - self._clock()) > 0:
-            raise SinkError(f"{self._server.url} wants no event for {left:.0f} s", after_s=left)
         event = sentry.event(parcel, environment=self._environment, tags=self._tags, loose=self._loose)
         answer = self._post(parcel, event, attach=True)
         is_cut = answer.status == TOO_LARGE and parcel.text is not None
@@ -66,9 +60,8 @@ class SentrySink(OutgoingSink):
             )
         judge(answer, again=AGAIN, where=self._server.url)
         _require_taken(answer, event["event_id"], self._server.url)
-        if limit:
-            self._not_before = self._clock() + limit
-        return {"status": answer.status, "event": event["event_id"]} | ({"shortened": True} if is_cut else {})
+        receipt: dict[str, Any] = {"status": answer.status, "event": event["event_id"]}
+        return receipt | ({"shortened": True} if is_cut else {}) | ({"pause_s": limit} if limit else {})
 
     def _post(self, parcel: Parcel, event: dict[str, Any], *, attach: bool) -> Answer:
         data = sentry.envelope(parcel, event, now=datetime.now(UTC), attach=attach)
