@@ -189,7 +189,7 @@ class DiskDump:
     def _page(self, number: int) -> bytes | None:
         if number in self._cache:
             self._cache.move_to_end(number)
-            return self._cache[number]
+            return self._cache[number] or None
         if not self._first <= number < self._last or not self._bits.has(number):
             return None
         if self._base is None:
