@@ -103,6 +103,12 @@ def open_own(path: str) -> BinaryIO:
     raise FileNotFoundError(errno.ENOENT, _NO_FILE, path)
 
 
+def read_own(path: str) -> bytes:
+    """What a file of the archive holds, up to one byte more than :data:`MAX_JSON`; errors as :func:`open_own`."""
+    with open_own(path) as f:
+        return f.read(min(MAX_JSON, os.fstat(f.fileno()).st_size) + 1)  # memory for all of it is taken at once
+
+
 _NO_FILE = "it is no plain file, so it is none of ours"
 
 
@@ -133,8 +139,7 @@ def read_document(path: str) -> bytes:
         DiskError: it cannot be read now.
     """
     try:
-        with open_own(path) as f:
-            return f.read(MAX_JSON + 1)
+        return read_own(path)
     except (FileNotFoundError, NotADirectoryError) as e:
         raise ArchiveError(f"there is no {path!r}" + f": {e.strerror}" * (e.strerror == _NO_FILE)) from e
     except OSError as e:

@@ -9,7 +9,7 @@ every boot.  So what counts is the share of equal lines within the overlap.
 import re
 from calendar import timegm
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from time import strptime
 
 from pstored.oops import Event, Severity, find_reports
@@ -35,8 +35,11 @@ EARLY_NS = 50_000_000
 """What is logged before is the same in every boot of some boards, to the microsecond."""
 COARSE_NS = 1_000_000
 """Times that are whole milliseconds come from a clock that ticks so: every boot may show the same."""
-MAX_LINES = 250_000
-"""Of a longer log only the last so many lines are looked at: some 40 times what a kernel's largest ring holds."""
+MAX_LINES = 100_000
+"""Of a longer log only the last so many lines are looked at: 20 times what a ring of 512 KiB holds."""
+KEPT_LINES = 20_000
+"""Of logs with more, those of one at a time are kept: a line takes a hundred bytes, and a store may hold any number of
+such logs."""
 EARLIEST_S = 1_262_304_000
 """2010-01-01: no kernel with pstore is older, so no clock that is right says less."""
 
@@ -61,20 +64,26 @@ class Log:
 
     def __init__(self, text: bytes) -> None:
         self.text = text
+        self._lines: list[KmsgLine] | None = None
 
-    @cached_property
+    @property
     def lines(self) -> list[KmsgLine]:
         """Its lines, in order; of a very long log, the last."""
-        return list(parse_kmsg(_last_lines(self.text)))
+        if self._lines is not None:
+            return self._lines
+        if self.text.count(b"\n") > KEPT_LINES:
+            return _parse_long(self.text)
+        self._lines = list(parse_kmsg(self.text))
+        return self._lines
 
     @cached_property
-    def distinctive(self) -> set[tuple[int, bytes]]:
-        """Lines with a time that hardly another boot's line has: nanoseconds since boot, and text."""
-        return {
+    def distinctive(self) -> frozenset[tuple[int, bytes]]:
+        """Lines with a time that hardly another boot's line has: nanoseconds since boot, and text; the last of many."""
+        return frozenset(
             (line.time_ns, line.text)
-            for line in self.lines
+            for line in self.lines[-KEPT_LINES:]
             if line.time_ns is not None and line.time_ns > EARLY_NS and line.time_ns % COARSE_NS
-        }
+        )
 
     @cached_property
     def reports(self) -> list[Event]:
@@ -155,6 +164,11 @@ def _stamped(line: bytes, prefix: bytes) -> str | None:
 
 MAX_STAMP = 512
 """A stamp line is not longer, whatever the prefix."""
+
+
+@lru_cache(maxsize=1)
+def _parse_long(text: bytes) -> list[KmsgLine]:
+    return list(parse_kmsg(_last_lines(text)))
 
 
 def _last_lines(text: bytes) -> bytes:

@@ -100,3 +100,11 @@ def test_any_text_is_shown_harmlessly(rubbish: bytes, name: str) -> None:
     """Printable lines, whatever stands in it."""
     for text in (rubbish, b"Kernel panic - not syncing: x\n" + rubbish):
         assert all(line.isprintable() for line in excerpt({name: text}, PLAIN))
+
+
+def test_line_without_end_is_cut() -> None:
+    """A bomb's text is one line of some MiB."""
+    text = b"[    1.000000] Kernel panic - not syncing: " + bytes(100_000) + b"\n"
+    (line,) = excerpt({"dmesg.txt": text}, Style())
+    assert line.endswith(r"\x00 (91836 bytes more)")
+    assert len(line) < 5 * 8192

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_pstore import capture, dump, kernels, klog
-from pstored.logs import Kernel, Log
+from pstored.logs import KEPT_LINES, MAX_LINES, Kernel, Log
 from tests.conftest import forked
 
 PREFIX = "pstored: boot "
@@ -212,3 +212,16 @@ def test_a_megabyte_on_one_line_is_searched_in_bounded_time(name: str) -> None:
         return Log(HOSTILE[name]).kernel is not None
 
     assert forked(search)
+
+
+def test_long_logs_are_not_all_kept() -> None:
+    """Of many long ones, the lines of one at a time; they are the last, and the same whenever they are asked for."""
+    texts = [b"".join(b"[    1.%06d] %d\n" % (n, which) for n in range(MAX_LINES + 5)) for which in range(2)]
+    first, second = map(Log, texts)
+    lines = first.lines
+    assert (len(lines), lines[0].time_ns) == (MAX_LINES, 1_000_005_000)
+    assert first.lines is lines
+    assert second.lines[0].text == b"1"
+    assert first.lines is not lines
+    assert first.lines == lines
+    assert len(first.distinctive) <= KEPT_LINES

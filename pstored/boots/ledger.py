@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pstored import manager
 from pstored.archive import READERS, Archive
 from pstored.boots.resetreason import Clue, reset_clues
-from pstored.documents import MAX_JSON, open_own
+from pstored.documents import MAX_JSON, read_own
 from pstored.errors import DiskError
 from pstored.host import Facts, Host, is_boot_id
 from pstored.stamp import UNSTAMPED, Stamp
@@ -134,8 +134,7 @@ def read_ledger(archive: Archive) -> list[Boot]:
     """
     path = os.path.join(archive.path, NAME)
     try:
-        with open_own(path) as f:
-            return parse_ledger(f.read(MAX_JSON))
+        return parse_ledger(read_own(path)[:MAX_JSON])
     except FileNotFoundError:
         return []
     except OSError as e:

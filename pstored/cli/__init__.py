@@ -7,7 +7,7 @@ import os
 import sys
 
 from pstored import steps
-from pstored.errors import PstoredError, report
+from pstored.errors import DiskError, PstoredError, report
 from pstored.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except PstoredError as e:
         return report(e)
+    except MemoryError:
+        return report(DiskError("there is not enough memory", hint="what is done is kept; the next run goes on"))
     except BrokenPipeError:
         # `pstored list | head`: nobody reads on, and that is no error; keep the interpreter from flushing again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,10 +8,12 @@ not vouch for are dimmed.  Everything is escaped.
 import re
 from collections.abc import Sequence
 
+from pstored.logs import Log
 from pstored.oops import Event, find_events
 from pstored.oops.facts import parse_register_row, parse_registers
 from pstored.oops.frames import parse_frame
-from pstored.parse.kmsg import KmsgLine, parse_kmsg
+from pstored.oops.lines import LONGEST_LINE
+from pstored.parse.kmsg import KmsgLine
 from pstored.terminal import Style, visible
 
 LINES = 32
@@ -34,7 +36,7 @@ def excerpt(texts: dict[str, bytes], style: Style) -> list[str]:
         style: how to dim.
     """
     for name in ("dmesg.txt", "console.txt"):
-        lines = list(parse_kmsg(texts.get(name, b"")))
+        lines = Log(texts.get(name, b"")).lines
         if not lines:
             continue
         events = find_events(lines)[-2:]
@@ -64,7 +66,8 @@ def _is_bulk(text: bytes) -> bool:
 
 
 def _line(line: KmsgLine, style: Style) -> str:
-    text = visible(line.text)
+    more = len(line.text) - LONGEST_LINE
+    text = visible(line.text[:LONGEST_LINE]) + (f" ({more} bytes more)" if more > 0 else "")
     if line.time_ns is not None:
         seconds, rest = divmod(line.time_ns, 1_000_000_000)
         text = f"[{seconds:5d}.{rest // 1000:06d}] {text}"

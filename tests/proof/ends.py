@@ -36,7 +36,7 @@ def quietly(root: Root, *arguments: str, before: Callable[[], None] | None = Non
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = run(["--root", ".", *arguments])
         out.flush()
-        return Done(status, written.getvalue().decode(errors="backslashreplace"), err.getvalue())
+        return Done(status, written.getvalue().decode(errors="surrogateescape"), err.getvalue())
 
     return forked(child)
 

@@ -42,7 +42,7 @@ class Flood(NamedTuple):
 
 
 SHORT = Flood(boots=120, kept=30, away=10)
-LONG = Flood(boots=10_000, kept=1000, away=100)
+LONG = Flood(boots=10_000, kept=100, away=30)
 
 
 def bug_of(number: int, flood: Flood) -> bytes:

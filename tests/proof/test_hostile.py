@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records that somebody has made to do harm: all of the program on them, with little memory and little time.
+
+All in one store, beside a record that is as it should be; the long way takes each alone, and those that are large.
+Nothing is lost, nothing else is stopped, nothing reaches the terminal as it is, and what is wrong is said.
+"""
+
+import io
+import json
+import os
+import random
+import re
+import resource
+import stat
+import struct
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from fake_pstore import compress
+from fake_pstore.host import Host, write_host
+from fake_pstore.mce import mce_record
+from fake_pstore.names import erst_id
+from tests.conftest import BOOT_ID, Done, Root, require, run_pstored
+from tests.proof.conftest import Tally
+from tests.proof.ends import quietly
+from tests.proof.world import archived
+from tests.test_journalexport import parse as parse_entries
+from tests.test_parse_decompress import bombs
+
+MIB = 1 << 20
+HEAD = b"Panic#1 Part1\n"
+GOOD = HEAD + b"<0>[   77.000001] Kernel panic - not syncing: as it should be\n"
+ROOM = 160 * MIB
+"""Of address space: 96 MiB for the interpreter with all libraries, and the design's 64; besides, 4 times a record."""
+CPU_S = 30
+"""Of the processor for one command; a slow machine's."""
+
+
+class Case(NamedTuple):
+    """A record, and what is to be said of it."""
+
+    name: str | None
+    """None: of a crash of its own, packed if *packed*."""
+    data: Callable[[], bytes]
+    said: str = ""
+    """A regular expression for what ``show`` of the crash says; empty: it is no crash, or nothing is to be said."""
+    packed: bool = False
+    mtime_s: int | None = None
+    large: bool = False
+    """It takes seconds: on the long way only."""
+
+
+def case(
+    data: bytes | Callable[[], bytes],
+    said: str = "",
+    *,
+    name: str | None = None,
+    packed: bool = False,
+    mtime_s: int | None = None,
+    large: bool = False,
+) -> Case:
+    """A row of the table."""
+    return Case(name, data if callable(data) else lambda: data, said, packed, mtime_s, large)
+
+
+def line(text: bytes, seconds: bytes = b"   77.000001") -> bytes:
+    """A dump whose panic says that."""
+    return HEAD + b"<0>[%s] Kernel panic - not syncing: %s\n" % (seconds, text)
+
+
+def many(size: int, tail: bytes) -> Callable[[], bytes]:
+    """A dump of so many bytes."""
+    return lambda: HEAD + b"<6>[   76.000001] a line like any other, of which there are many\n" * (size // 66) + tail
+
+
+PANIC = b"<0>[   77.000001] Kernel panic - not syncing: at the end\n"
+BOMBS = {
+    f"bomb of {name}": case(make, rf"the {name} stream gives more than \d+ bytes of text", packed=True)
+    for name, make in bombs().items()
+}
+CASES: dict[str, Case] = {
+    **BOMBS,
+    "bomb of lz4hc": case(
+        lambda: compress.compress_lz4hc(HEAD + bytes(16 * MIB)), "the lz4 stream gives more than", packed=True
+    ),
+    "packed noise": case(lambda: random.Random(1).randbytes(5000), "no algorithm unpacks this", packed=True),
+    "escapes": case(
+        line(b"\x1b[2J\x1b]0;mine\x07\x9b31m\x08\x7f"), re.escape(r"\x1b[2J\x1b]0;mine\x07\x9b31m\x08\x7f")
+    ),
+    "no UTF-8": case(line(b"\xff\xfe\xc3\x28\xed\xa0\x80"), re.escape(r"\xff\xfe\xc3(\xed\xa0\x80")),
+    "NUL": case(line(b"a\0b"), re.escape(r"a\x00b")),
+    "directions": case(line("a\u202eb\u2066c\u200b".encode()), re.escape(r"a\u202eb\u2066c\u200b")),
+    "JSON": case(line(b'"}],"boot":{"id":"mine"},"x":[{"y":"\\'), re.escape('"}],"boot":{"id":"mine"}')),
+    "fields of the journal": case(line(b"x\rMESSAGE_ID=mine\r__CURSOR=mine\x0bPRIORITY=7"), "MESSAGE_ID=mine"),
+    "no time at all": case(line(b"never", b"99999999999999999999.999999"), "Kernel panic"),
+    "numbers without end": case(
+        b"Panic#99999999999999999999999 Part1\n<0>[   77.000001] Kernel panic - not syncing: count\n",
+        "Kernel panic: count",
+    ),
+    "levels without end": case(
+        HEAD + b"<99999999999999999999>[    1.000001] Kernel panic - not syncing: level\n", "level"
+    ),
+    "addresses without end": case(
+        HEAD
+        + b"<1>[    1.000001] BUG: unable to handle page fault for address: %s\n" % (b"f" * 300)
+        + b"<4>[    1.000002] RIP: 0010:x+0x%s/0x%s\n" % (b"9" * 200, b"9" * 200)
+        + b"<4>[    1.000003] CR2: %s CPU: %s PID: %s Comm: x\n" % (b"f" * 99, b"9" * 99, b"9" * 99)
+        + b"<4>[    1.000004] ---[ end trace 0000000000000000 ]---\n"
+        + PANIC,
+        "Kernel panic: at the end|page fault",
+    ),
+    "one line": case(lambda: line(b"x" * (2 * MIB)), "Kernel panic: xxx"),
+    "only newlines": case(lambda: HEAD + b"\n" * (256 * 1024) + PANIC, "at the end"),
+    "braces": case(lambda: line(b"[" * 100_000 + b"<" * 100_000), "Kernel panic"),
+    "traces without end": case(
+        lambda: HEAD + b"<4>[    1.000001] Call Trace:\n" + b"<4>[    1.000001]  f+0x1/0x2\n" * 20_000 + PANIC,
+        "at the end",
+    ),
+    "reports without end": case(
+        lambda: HEAD + b"<4>[    1.000001] BUG: unable to handle page fault for address: 1\n" * 5_000 + PANIC, "."
+    ),
+    "before 1970": case(line(b"long ago"), "long ago", mtime_s=-2_000_000_000),
+    "after 2106": case(line(b"the future"), "the future", mtime_s=1 << 33),
+    "far after": case(line(b"beyond"), "beyond", mtime_s=13_000_000_000),
+    "machine check of nothing": case(lambda: b"\xff" * 128, "", name="mce-erst-7711216860565340999"),
+    "machine check at the end of time": case(
+        lambda: mce_record(128, time=(1 << 64) - 1, ip=(1 << 64) - 1), "", name="mce-erst-7711216860565340998"
+    ),
+    "firmware's noise": case(lambda: b"CPER" + b"\xff" * 400, "", name="cper-erst-7711216860565340997"),
+    "a trace of noise": case(lambda: random.Random(2).randbytes(24 * 999), "", name="ftrace-ramoops-0"),
+    "messages of noise": case(
+        lambda: b"".join(
+            struct.pack("<BHI", 108, 0xFFFF, 1 << 31) + random.Random(3).randbytes(99) for _ in range(200)
+        ),
+        name="pmsg-ramoops-0",
+    ),
+    "a boot that never ended": case(b'{"boot_id": ' + b"[" * 100_000, "", name="end-pstored-7"),
+    "no dump": case(b"", "", name="dmesg-erst-7711216860565340996"),
+    "an id without end": case(line(b"id"), "Kernel panic: id", name="dmesg-efi_pstore-" + "9" * 60),
+    "an id below zero": case(line(b"below"), "Kernel panic: below", name="dmesg-efi_pstore--1"),
+    "two lines": case(b"x", "", name="dmesg-efi_pstore-1\nerased: all\n"),
+    "a name of escapes": case(b"x", "", name="\x1b[2J\x1b]0;mine\x07"),
+    "a name of fields": case(b"x", "", name='","erased":true,"x":"'),
+    "a name that is no UTF-8": case(b"x", "", name=os.fsdecode(b"dmesg-\xff\xfe-1")),
+    "a name as long as can be": case(b"x", "", name="d" * 255),
+    "three dots": case(b"x", "", name="..."),
+    "a name as ours": case(b"x", "", name=".new-dmesg-erst-1"),
+    "a name of options": case(b"x", "", name="--root=x"),
+    "a million lines": case(lambda: HEAD + b"<6>[    1.000001] x\n" * 1_000_000 + PANIC, "at the end", large=True),
+    "64 MiB of a dump": case(many(64 * MIB, PANIC), "at the end", large=True),
+    "64 MiB of a console": case(many(64 * MIB, PANIC), "at the end", name="console-ramoops-0", large=True),
+    "64 MiB of nothing": case(lambda: bytes(64 * MIB), "", name="console-ramoops-1", large=True),
+    "64 MiB of noise": case(lambda: random.Random(4).randbytes(64 * MIB), "", large=True),
+    "64 MiB of packed noise": case(lambda: random.Random(5).randbytes(64 * MIB), "", packed=True, large=True),
+    "64 MiB of a trace": case(
+        lambda: b"CPU:0 ts:1 ffffffff81000000  ffffffff81000000  a <- b\n" * (64 * MIB // 54),
+        "",
+        name="ftrace-ramoops-1",
+        large=True,
+    ),
+    "64 MiB of messages": case(
+        lambda: b"a message of some program\n" * (64 * MIB // 26), "", name="pmsg-ramoops-1", large=True
+    ),
+}
+"""What it is, and the record."""
+STAMP = b"<12>[    1.000000] pstored: boot %s\n"
+BOOTS = ("aaaaaaaa-8888-4777-8666-555555555555", "bbbbbbbb-8888-4777-8666-555555555555")
+
+
+def store_of(path: Path, cases: dict[str, Case]) -> tuple[Root, dict[str, bytes], dict[str, str]]:
+    """A machine with these records, and a good one; gives their bytes by name, and the names by case."""
+    write_host(path, Host(boot_id=BOOT_ID, kernel="6.12.1", btime=1_795_400_000))
+    root = Root(path=path)
+    root.configure("[archive]\nallow_volatile = true\n")
+    records, names = {}, {}
+    for number, (what, one) in enumerate(cases.items()):
+        name = one.name or f"dmesg-erst-{erst_id(1_794_000_000 + 1000 * number, 1)}" + ".enc.z" * one.packed
+        seconds = 1_794_000_000 + 1000 * number if one.mtime_s is None else one.mtime_s
+        records[name], names[what] = one.data(), name
+        root.add(name, records[name], mtime_ns=seconds * 10**9)
+    name = f"dmesg-erst-{erst_id(1_795_000_000, 1)}"
+    records[name] = GOOD.replace(HEAD, HEAD + STAMP % BOOTS[0].encode())
+    root.add(name, records[name])
+    return root, records, names
+
+
+def limits(largest: int) -> Callable[[], None]:
+    """For a process of its own: memory as the design has it, beside the interpreter's; and time."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (ROOM + 4 * largest,) * 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+
+    return limit
+
+
+def limits_beside(largest: int) -> Callable[[], None]:
+    """For a child of this process, which is large already."""
+
+    def limit() -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + 64 * MIB + 4 * largest
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used) + CPU_S,) * 2)
+
+    return limit
+
+
+def is_shown_safely(text: str) -> bool:
+    """Whether a terminal does nothing but show it."""
+    return all(line.isprintable() for line in text.split("\n"))
+
+
+class Seen(NamedTuple):
+    """What all of the program said."""
+
+    collected: Done
+    crashes: dict[str, str]
+    """Crash id, and what ``show`` says."""
+    records: dict[str, list[str]]
+    """Name, and the crashes that it is in."""
+
+
+def see_all(root: Root, records: dict[str, bytes]) -> Seen:
+    """Collect, list, show and export all there is; whatever must hold of any record is checked here."""
+    largest = max(map(len, records.values()))
+    done = run_pstored("collect", root=root, before=limits(largest))
+    assert done.status in (0, 1), done
+    beside = limits_beside(largest)
+    outputs = [done, *(quietly(root, *words, before=beside) for words in (("list",), ("boots",), ("verify",)))]
+    listed = quietly(root, "list", "--json", before=beside)
+    shown: dict[str, str] = {}
+    holders: dict[str, list[str]] = {}
+    for crash_id in (crash["id"] for crash in json.loads(listed.stdout)["crashes"]):
+        outputs.append(quietly(root, "show", crash_id, before=beside))
+        shown[crash_id] = outputs[-1].stdout
+        report = json.loads(quietly(root, "show", "--json", crash_id, before=beside).stdout)
+        exported = quietly(root, "export", "-o", "-", crash_id, before=beside)
+        there = dict(members(exported.stdout.encode(errors="surrogateescape"), crash_id))
+        for record in report["records"]:
+            holders.setdefault(record["name"], []).append(crash_id)
+            assert there[f"records/{record['harvest_id']}/{record['name']}"] == records[record["name"]]
+    for one in outputs:
+        assert one.status in (0, 1), one
+        assert is_shown_safely(one.stdout + one.stderr), one
+        assert "Traceback" not in one.stderr
+    assert {a.name: a.data for a in archived(root)} == records
+    assert any("Kernel panic: as it should be" in text for text in shown.values())
+    return Seen(done, shown, holders)
+
+
+def members(tar: bytes, crash_id: str) -> Iterator[tuple[str, bytes]]:
+    """What an export holds, below the crash's name; nothing in it leads anywhere else."""
+    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+        for member in opened:
+            below = member.name.removeprefix(f"{crash_id}/")
+            assert member.isreg()
+            assert below != member.name
+            assert ".." not in below.split("/")
+            file = opened.extractfile(member)
+            assert file is not None
+            yield below, file.read()
+
+
+def unsaid(seen: Seen, cases: dict[str, Case], names: dict[str, str]) -> dict[str, list[str]]:
+    """Cases of which what is to be said is not said, and what is."""
+    wrong = {}
+    for what, one in cases.items():
+        texts = [seen.crashes[crash_id] for crash_id in seen.records.get(names[what], [])]
+        if one.said and not any(re.search(one.said, text) for text in texts):
+            wrong[what] = texts or ["no crash has it"]
+    return wrong
+
+
+SMALL = {what: one for what, one in CASES.items() if not one.large}
+
+
+def test_all_of_them_at_once(tmp_path: Path, tally: Tally) -> None:
+    """Some forty records in one store: each is archived and erased as any other, and said for what it is."""
+    root, records, names = store_of(tmp_path, SMALL)
+    seen = see_all(root, records)
+    assert unsaid(seen, SMALL, names) == {}
+
+    tally("hostile records, all at once", len(SMALL))
