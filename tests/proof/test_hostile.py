@@ -11,6 +11,7 @@ import os
 import random
 import re
 import resource
+import socket
 import stat
 import struct
 import tarfile
@@ -24,7 +25,7 @@ from fake_pstore import compress
 from fake_pstore.host import Host, write_host
 from fake_pstore.mce import mce_record
 from fake_pstore.names import erst_id
-from tests.conftest import BOOT_ID, Done, Root, require, run_pstored
+from tests.conftest import BOOT_ID, REPOSITORY, Done, Root, run_pstored
 from tests.proof.conftest import Tally
 from tests.proof.ends import quietly
 from tests.proof.world import archived
@@ -287,3 +288,101 @@ def test_all_of_them_at_once(tmp_path: Path, tally: Tally) -> None:
     assert unsaid(seen, SMALL, names) == {}
 
     tally("hostile records, all at once", len(SMALL))
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("what", CASES)
+def test_each_alone(what: str, tmp_path: Path, tally: Tally) -> None:
+    """So that none is shielded by another; 64 MiB, too."""
+    cases = {what: CASES[what]}
+    root, records, names = store_of(tmp_path, cases)
+    assert unsaid(see_all(root, records), cases, names) == {}
+    tally("hostile records, each alone", 1)
+
+
+def test_a_thousand_million_parts(tmp_path: Path) -> None:
+    """Two there are, the first and one far away: what is missing between them is said, and not counted one by one."""
+    numbers = (1, 1_000_000_000)
+    root, records, _ = store_of(tmp_path, {})
+    for number in numbers:
+        name = f"dmesg-efi_pstore-{(1_795_407_510 * 100 + number) * 1000 + 1}"
+        records[name] = b"Panic#1 Part%d\n<0>[   77.000001] Kernel panic - not syncing: far apart\n" % number
+        root.add(name, records[name], mtime_ns=1_795_407_510 * 10**9)
+    (text,) = {text for text in see_all(root, records).crashes.values() if "far apart" in text}
+    assert re.search(r"parts? 2 to 999999999\b|2-999999999|999999998 parts", text), text
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: Path, tally: Tally) -> None:
+    """Links, pipes, sockets, devices and directories under the names of records: none is opened for long, nor lost."""
+    root, records, _ = store_of(tmp_path, {})
+    names = {
+        kind: f"dmesg-erst-771121686056534{number:04}"
+        for number, kind in enumerate(("link", "nowhere", "itself", "directory", "pipe", "socket"))
+    }
+    paths = {kind: root.store / name for kind, name in names.items()}
+    paths["link"].symlink_to("/etc/passwd")
+    paths["nowhere"].symlink_to("/nowhere/at/all")
+    paths["itself"].symlink_to(paths["itself"].name)
+    paths["directory"].mkdir()
+    os.mkfifo(paths["pipe"])
+    with socket.socket(socket.AF_UNIX) as listening:
+        os.chdir(root.store)
+        try:
+            listening.bind(names["socket"])
+        finally:
+            os.chdir(REPOSITORY)
+    if os.geteuid() == 0:
+        names["device"] = "dmesg-erst-7711216860565349999"
+        os.mknod(root.store / names["device"], stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero: it has no end
+    seen = see_all(root, records)
+    assert root.names() == sorted(names.values())
+    assert seen.collected.status == 1
+    assert "warning: unreadable: " in seen.collected.stderr
+    assert "so not a record" in seen.collected.stderr
+    tally("what is no file, in a store", len(names))
+
+
+OUTSIDE = ("../../outside", "/outside", "a/../../outside", "sys/fs/pstore/../../../outside")
+
+
+def test_names_in_a_tar_lead_nowhere(tmp_path: Path) -> None:
+    """Only what is named as a record is one, under its last name; links are none, and nothing is written elsewhere."""
+    (tmp_path / "root").mkdir()
+    root, records, _ = store_of(tmp_path / "root", {})
+    assert run_pstored("collect", root=root).status == 0
+    path = tmp_path / "records.tar"
+    with tarfile.open(path, "w") as tar:
+        for number, name in enumerate((*OUTSIDE, "dmesg-erst-\n7", "\x1b[2J")):
+            for member in (name, f"{name}/dmesg-erst-77112168605653{number:05}"):
+                data = GOOD.replace(b"as it should be", b"number %d" % number)
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        for number, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)):
+            info = tarfile.TarInfo(f"dmesg-erst-88112168605653{number:05}")
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+    done = run_pstored("import", str(path), root=root, before=limits(MIB))
+    assert done.status in (0, 1), done
+    assert is_shown_safely(done.stdout + done.stderr)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["records.tar", "root"]
+    there = {a.name: a.data for a in archived(root)}
+    assert set(there) == records.keys() | {f"dmesg-erst-77112168605653{number:05}" for number in range(6)}
+
+
+def test_no_line_of_a_record_becomes_a_field_of_the_journal(tmp_path: Path) -> None:
+    """What is exported for a journal has the lines as they are, in the fields that it has for every line."""
+    lines = [b"x\rMESSAGE_ID=mine", b"__CURSOR=mine\x0bPRIORITY=7", b"a\0b\x1b[2J\xff", b"=", b"\t"]
+    root, records, _ = store_of(tmp_path, {})
+    name = f"dmesg-erst-{erst_id(1_795_100_000, 1)}"
+    records[name] = HEAD + STAMP % BOOTS[1].encode()
+    records[name] += b"".join(b"<4>[   70.%06d] %s\n" % (n, text) for n, text in enumerate(lines)) + PANIC
+    root.add(name, records[name], mtime_ns=1_795_100_000 * 10**9)
+    see_all(root, records)
+    exported = run_pstored("export", "--format=journal", "-o", "-", "-1", root=root)
+    assert exported.status == 0, exported
+    path = tmp_path / "journal"
+    assert run_pstored("export", "--format=journal", "-o", str(path), "-1", root=root).status == 0
+    entries = parse_entries(path.read_bytes())
+    assert [dict(entry)["MESSAGE"] for entry in entries][1:-1] == lines
+    assert {field for entry in entries for field, _ in entry} == {field for field, _ in entries[-1]}
