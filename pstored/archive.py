@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of harvest.json, erased.json and analyzed.json; goes up when a reader of the old one would go wrong."""
 
-_SHAPE = "00000000T000000Z"
+_SHAPE = "00000000T000000Z-"
+_ZEROS = str.maketrans("123456789", "000000000")
 _HEX = frozenset("0123456789abcdef")
 READERS = "run as root, or in the group that may read the archive; what was made before there was one: chgrp -R pstored"
 STRAGGLERS = 32
@@ -103,9 +104,7 @@ _LAST_SECOND = 253_402_300_798
 
 def is_id(name: str) -> bool:
     """Whether it has the form of a harvest's or a crash's id: 20261123T063707Z-a1e203f3e722."""
-    stamp, _, digest = name.partition("-")
-    shape = "".join("0" if "0" <= letter <= "9" else letter for letter in stamp)
-    return shape == _SHAPE and len(digest) == 12 and _HEX.issuperset(digest)
+    return len(name) == 29 and name[:17].translate(_ZEROS) == _SHAPE and _HEX.issuperset(name[17:])
 
 
 def id_stamp(seconds: int) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored import durable
-from pstored.archive import STRAGGLERS, Archive, Receipt, make_id
+from pstored.archive import STRAGGLERS, Archive, Receipt, is_id, make_id
 from pstored.crashes.report import Report
 from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, NotFoundError
@@ -386,3 +386,23 @@ def test_entry_of_a_crash_that_is_no_more_goes_with_it(root: MakeRoot, pstored: 
     pstored("analyze", "--all", root=made)
     assert not stale.exists()
     assert not entry.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "20261123T063707Z",
+        "20261123T063707Z-a1e203f3e72",
+        "20261123T063707Z-a1e203f3e7222",
+        "20261123T063707Z-A1E203F3E722",
+        "20261123 063707Z-a1e203f3e722",
+        "2026112\u0663T063707Z-a1e203f3e722",
+        "../../etc/passwd-a1e203f3e722",
+        ".new-20261123T063707Z-a1e203f3e722",
+    ],
+)
+def test_what_is_no_id(name: str) -> None:
+    """Of nothing in the archive, and no way out of it."""
+    assert is_id("20261123T063707Z-a1e203f3e722")
+    assert not is_id(name)
