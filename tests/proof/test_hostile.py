@@ -241,8 +241,9 @@ def see_all(root: Root, records: dict[str, bytes]) -> Seen:
         outputs.append(quietly(root, "show", crash_id, before=beside))
         shown[crash_id] = outputs[-1].stdout
         report = json.loads(quietly(root, "show", "--json", crash_id, before=beside).stdout)
-        exported = quietly(root, "export", "-o", "-", crash_id, before=beside)
-        there = dict(members(exported.stdout.encode(errors="surrogateescape"), crash_id))
+        outputs.append(quietly(root, "export", "-o", "exported.tar", crash_id, before=beside))
+        there = dict(members(root.path / "exported.tar", crash_id))
+        (root.path / "exported.tar").unlink()
         for record in report["records"]:
             holders.setdefault(record["name"], []).append(crash_id)
             assert there[f"records/{record['harvest_id']}/{record['name']}"] == records[record["name"]]
@@ -255,9 +256,9 @@ def see_all(root: Root, records: dict[str, bytes]) -> Seen:
     return Seen(done, shown, holders)
 
 
-def members(tar: bytes, crash_id: str) -> Iterator[tuple[str, bytes]]:
+def members(path: Path, crash_id: str) -> Iterator[tuple[str, bytes]]:
     """What an export holds, below the crash's name; nothing in it leads anywhere else."""
-    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+    with tarfile.open(path) as opened:
         for member in opened:
             below = member.name.removeprefix(f"{crash_id}/")
             assert member.isreg()
