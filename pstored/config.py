@@ -86,6 +86,8 @@ class Elsewhere(NamedTuple):
     """Take ACPI's boot error record: what firmware tells of the boot before."""
     efi: bool = True
     """Take crash variables of EFI when another backend is active; they are not erased."""
+    flash: bool = True
+    """Take the dumps in mtdoops' partition, and the oops in PowerPC's NVRAM if pstore does not show it."""
     dev_mem: bool = False
     """Read the memory of ramoops through /dev/mem, for the dumps that the kernel does not show."""
 

@@ -147,7 +147,7 @@ class Host:
     def pstore_parameters(self) -> dict[str, str]:
         """What sysfs shows of pstore and its backends, e.g. ``{"ramoops.ecc": "1"}`` (kernel-formats 1.8)."""
         found = {}
-        for module in ("pstore", "ramoops", "efi_pstore", "pstore_blk"):
+        for module in ("pstore", "ramoops", "efi_pstore", "pstore_blk", "mtdoops"):
             directory = f"/sys/module/{module}/parameters"
             with suppress(OSError):
                 for name in sorted(os.listdir(self.path(directory))):

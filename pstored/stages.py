@@ -24,6 +24,7 @@ from pstored.host import BOOT_ID_FILE, Host
 from pstored.intake import kernellog
 from pstored.intake.bundles import Import
 from pstored.intake.elsewhere import import_last_kmsg, import_received
+from pstored.intake.flash import import_mtdoops, import_nvram
 from pstored.intake.kdump import collect_kdump
 from pstored.intake.neighbours import import_bert, import_efi_variables, import_ramoops_memory
 from pstored.intake.systemdpstore import import_systemd_pstore
@@ -39,6 +40,8 @@ TAKES: tuple[Callable[[Host, Config], Import | None], ...] = (
     import_received,
     import_last_kmsg,
     import_efi_variables,
+    import_mtdoops,
+    import_nvram,
     import_ramoops_memory,
     import_bert,  # the last: what it tells of may be a crash that another has brought
 )

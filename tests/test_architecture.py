@@ -185,6 +185,7 @@ FLOORS: list[set[str]] = [
         "daemon.watch",
     },
     {"intake.kdump", "intake.neighbours", "intake.elsewhere", "daemon.netconsole"},
+    {"intake.flash"},
     {"stages"},
     {"cli.context"},
     {"cli.output", "cli.outgoing"},

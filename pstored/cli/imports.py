@@ -51,6 +51,7 @@ def import_(options: Namespace) -> int:
 
 def _import(context: Context, options: Namespace, path: str | None) -> list[Import]:
     from pstored.intake.elsewhere import import_last_kmsg, import_received
+    from pstored.intake.flash import import_mtdoops, import_nvram
     from pstored.intake.neighbours import import_bert, import_efi_variables, import_ramoops_memory
     from pstored.intake.salvage import Wanted, import_path
     from pstored.intake.systemdpstore import import_systemd_pstore
@@ -63,6 +64,8 @@ def _import(context: Context, options: Namespace, path: str | None) -> list[Impo
             import_received,
             import_last_kmsg,
             import_efi_variables,
+            import_mtdoops,
+            import_nvram,
             import_ramoops_memory,
             import_bert,
         )

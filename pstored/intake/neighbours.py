@@ -54,7 +54,7 @@ def import_bert(host: Host, config: Config, *, only_list: bool = False) -> Impor
     except RecordReadError:
         return None  # no ACPI, or no such table: nothing that somebody should know
     found = (f for f in load("bert").read(Held(data, BERT), Options()) if isinstance(f, Salvaged))
-    return _Neighbour(host, config, BERT, "bert", only_list=only_list).take(found)
+    return Neighbour(host, config, BERT, "bert", only_list=only_list).take(found)
 
 
 def import_efi_variables(host: Host, config: Config, *, only_list: bool = False) -> Import | None:
@@ -76,11 +76,11 @@ def import_efi_variables(host: Host, config: Config, *, only_list: bool = False)
         names = sorted(name for name in os.listdir(directory) if name.startswith("dump-type"))[:MAX_VARIABLES]
     except OSError:
         return None
-    neighbour = _Neighbour(host, config, EFIVARS, "efi", only_list=only_list)
+    neighbour = Neighbour(host, config, EFIVARS, "efi", only_list=only_list)
     return neighbour.take(_variables(directory, names, neighbour), seen=names)
 
 
-def _variables(directory: str, names: list[str], neighbour: "_Neighbour") -> Iterator[Salvaged]:
+def _variables(directory: str, names: list[str], neighbour: "Neighbour") -> Iterator[Salvaged]:
     """Those that were not seen before: reading one takes a firmware some milliseconds."""
     reader = load("efi")
     for name in names:
@@ -116,7 +116,7 @@ def import_ramoops_memory(host: Host, config: Config, *, only_list: bool = False
         address, size = (int(parameters[f"ramoops.mem_{word}"], 0) for word in ("address", "size"))
     except (KeyError, ValueError):
         return None
-    neighbour = _Neighbour(host, config, DEV_MEM, "ramoops", only_list=only_list)
+    neighbour = Neighbour(host, config, DEV_MEM, "ramoops", only_list=only_list)
     return neighbour.take(_region(host, address, size, parameters))
 
 
@@ -134,15 +134,17 @@ def _region(host: Host, address: int, size: int, parameters: dict[str, str]) -> 
         yield Remark(str(e), is_damage=True)
 
 
-class _Neighbour:
+class Neighbour:
     """One place, and what was seen there."""
 
     def __init__(self, host: Host, config: Config, path: str, kind: str, *, only_list: bool) -> None:
+        """*path*: as it is shown; *kind*: a word of :data:`pstored.readers.KINDS`."""
         self.only_list = only_list
         self.archive = Archive(host.path(config.archive.path))
         self.facts = host.facts()
         self.path = path
         self.kind = kind
+        self.notes = Sayings()
         self.problems = Sayings()
         self._memory = self._load()
         self.remembered = frozenset(self._memory.get(kind, ()))
@@ -159,13 +161,13 @@ class _Neighbour:
         offers: list[Offer] = []
         for thing in found:
             if isinstance(thing, Remark):
-                self.problems.say(thing.text, self.path)
+                (self.problems if thing.is_damage else self.notes).say(thing.text, self.path)
             else:
                 offers.append(make_offer(thing))
         identities = {_identity(offer): offer for offer in offers}
         new = [offer for identity, offer in identities.items() if identity not in self.remembered]
         now = frozenset(identities if seen is None else seen)
-        if not new and now == self.remembered and not self.problems.sentences():
+        if not new and now == self.remembered and not self.notes.sentences() and not self.problems.sentences():
             return None
         with nullcontext() if self.only_list else self.archive.lock():
             return self._archive(new, now)
@@ -183,7 +185,7 @@ class _Neighbour:
             harvests=tuple(bundle.id for bundle in bundles),
             archived=tuple(receipt for bundle in bundles for receipt in bundle.receipts),
             known=known,
-            notes=tuple(intake.warnings),
+            notes=(*intake.warnings, *self.notes.sentences()),
             problems=self.problems.sentences(),
             listed=tuple(intake.listed),
         )
