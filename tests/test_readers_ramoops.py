@@ -298,10 +298,15 @@ def test_a_region_where_the_parameters_say() -> None:
         assert [r.data for r in records] == [PANIC % b"there"]
 
 
-def test_wrong_parameters_are_left_aside() -> None:
-    """And said."""
-    _, remarks = read("ramoops", Region(Parameters()).image(), parameters={"record_size": "much"})
+@pytest.mark.parametrize("size", ["much", "-1", "-0x20000", "1", "16", "99999999999999999999"])
+def test_wrong_parameters_are_left_aside(size: str) -> None:
+    """And said; what is there is found by its headers, and no zone of some bytes is made, millions of them."""
+    region = Region(Parameters())
+    region.dump(PANIC % b"there", seconds=S)
+    records, remarks = read("ramoops", region.image(), parameters={"record_size": size})
     assert remarks[0].is_damage
+    assert "the parameters are of no use, and left aside" in remarks[0].text
+    assert [r.data for r in records] == [PANIC % b"there"]
 
 
 def image(rng: random.Random) -> bytes:

@@ -22,6 +22,8 @@ _FREE = (0, 2**64 - 1)
 _SIZES = range(4096, (1 << 20) + 1)
 """Of a slot: QEMU takes a power of two from 4 KiB on, and gives 8 KiB by default."""
 _LEAST = 4096
+_NAMED = 8
+"""Of slots that lack their record, so many are named."""
 
 
 def _recognize(source: Source) -> bool:
@@ -42,7 +44,7 @@ def _read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:
         yield Remark(f"{len(slots)} slots, of which the first {MAX_RECORDS} are looked at", is_damage=True)
         slots = slots[:MAX_RECORDS]
     ids = source.read(_MAP_AT, min(start - _MAP_AT, 8 * slots.stop))
-    found = 0
+    found, missing = 0, 0
     for slot in slots:
         at = slot * size
         length = record_length(source.read(at, HEADER_SIZE))
@@ -52,7 +54,9 @@ def _read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:
             found += 1
         if length is None:
             if not erased:
-                yield Remark(f"slot {slot}: record {number} is not there", is_damage=True)
+                missing += 1
+                if missing <= _NAMED:
+                    yield Remark(f"slot {slot}: record {number} is not there", is_damage=True)
             continue
         if erased and not options.erased:
             continue
@@ -60,6 +64,8 @@ def _read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:
             yield salvage(source.read(at, min(length, size)), erased=erased)
         except DamagedError as e:
             yield Remark(f"slot {slot}: {e}", is_damage=True)
+    if missing > _NAMED:
+        yield Remark(f"{missing - _NAMED} more slots: their records are not there", is_damage=True)
     if found != count:
         yield Remark(f"the store's header counts {count} records, its map {found}")
 

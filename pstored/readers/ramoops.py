@@ -40,6 +40,7 @@ _DUMP = re.compile(rb"====([0-9]{1,19})\.([0-9]{1,9})(?:-([CD]))?\n")
 _RELEASE = re.compile(rb"(?:Linux version |(?:Not tainted|Tainted: [A-Z ]{1,30}) )([0-9]{1,2})\.[0-9]")
 NEVER_WRITTEN = bytes(64)
 """So many zeros stand in no log: behind them the zone was not used, or is none any more."""
+_NO_USE = "the parameters are of no use, and left aside"
 MAX_HEAD = 40
 """Bytes of a dump's first line."""
 DROPPED = "the kernel would have dropped it: its first line is damaged"
@@ -70,15 +71,20 @@ def read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:
     try:
         given = parameters(options.parameters)
     except ValueError as e:
-        yield Remark(f"the parameters are of no use, and left aside: {e}", is_damage=True)
+        yield Remark(f"{_NO_USE}: {e}", is_damage=True)
         given = parameters({})
     begins = _order(source)
     if begins is None and given.mem_address:
         source = Window(source, given.mem_address, given.mem_size)
         begins = _order(source)
     if given.record_size is not None or given.console_size or given.pmsg_size:
-        yield from _region(source, by_parameters(source, given, begins or "little"), options)
-        return
+        try:
+            layout = by_parameters(source, given, begins or "little")
+        except ValueError as e:
+            yield Remark(f"{_NO_USE}: {e}", is_damage=True)
+        else:
+            yield from _region(source, layout, options)
+            return
     places = list(islice(find_headers(source), MAX_HEADERS + 1))
     if len(places) > MAX_HEADERS:
         yield Remark(f"more than {MAX_HEADERS} headers of zones: the rest is not looked at", is_damage=True)

@@ -70,13 +70,15 @@ def parameters(given: Mapping[str, str]) -> Parameters:
     """Those of ``ramoops.*``, with or without that word.
 
     Raises:
-        ValueError: one of them is no number.
+        ValueError: one of them is no number, or none that it can be.
     """
     found: dict[str, int] = {}
     for name, text in given.items():
         word = name.removeprefix("ramoops.").replace("-", "_")
         if word in Parameters._fields:
             found[word] = int(text, 0)
+            if found[word] < 0:
+                raise ValueError(f"{word}={text} is below 0")
     if found.get("ecc") == 1:  # what it means to the driver
         found["ecc"] = _DEFAULT_ECC
     for word in ("record_size", "console_size", "ftrace_size", "pmsg_size"):
@@ -89,11 +91,17 @@ def parameters(given: Mapping[str, str]) -> Parameters:
 
 
 def by_parameters(source: Source, given: Parameters, order: Order) -> Layout:
-    """The layout that the parameters give; of the ones of all kernels, that which most headers agree with."""
+    """The layout that the parameters give; of the ones of all kernels, that which most headers agree with.
+
+    Raises:
+        ValueError: they give no zone, or more than any machine has, or none has a header, and elsewhere there are some.
+    """
     size = min(source.size, given.mem_size or source.size)
     record = given.record_size or 0
     rest = size - given.console_size - given.ftrace_size - given.pmsg_size
     count = rest // record if record and rest > 0 else 0
+    if count > MAX_HEADERS:
+        raise ValueError(f"record_size={record} makes {count} zones")
     guesses: list[tuple[int, int, tuple[Zone, ...]]] = []
     whole = rest // count if count else 0
     for zone_size in dict.fromkeys((whole, whole // 2 * 2, record)):
@@ -103,6 +111,8 @@ def by_parameters(source: Source, given: Parameters, order: Order) -> Layout:
             agree = sum(_has_header(source, zone, order) for zone in zones)
             guesses.append((agree, -len(guesses), zones))
     agree, _, zones = max(guesses)
+    if not zones or (not agree and next(find_headers(source), None) is not None):
+        raise ValueError(f"none of {len(zones)} zones has a header where they say")
     ecc = find_ecc(source, zones) if given.ecc is None else given.ecc
     return Layout(order, ecc, zones, f"by its parameters: {agree} of {len(zones)} zones have a header")
 
