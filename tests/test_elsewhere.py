@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fake_pstore import capture
+from fake_pstore import capture, netconsole
 from pstored.intake.elsewhere import MAX_FILE, MAX_FILES
 from tests.conftest import BOOT_ID, REPOSITORY, MakeRoot, Pstored, Root
 from tests.test_import_logs import crashes
@@ -49,6 +49,34 @@ def test_each_file_is_a_crash_of_its_sender(root: MakeRoot, pstored: Pstored) ->
     assert all(c["machine_id"] is None and c["boot"]["id"] is None for c in found)
     assert os.listdir(made.path / SPOOL) == []
     assert pstored("collect", "--json", root=made).json["elsewhere"] == []
+
+
+@pytest.mark.parametrize("missed", [0, 40])
+@pytest.mark.parametrize("name", ["lab-netconsole-plain", "lab-netconsole-ext"])
+def test_listener_pcap_and_serial_line_tell_of_one_crash(
+    name: str, missed: int, root: MakeRoot, pstored: Pstored, tmp_path: Path
+) -> None:
+    """A real one, even where the listener has missed its first lines; each import brings its record once."""
+    made = root()
+    lines = [json.loads(line) for line in capture.load(name).raw("datagrams.jsonl").splitlines()]
+    datagrams = [netconsole.Datagram(float(line["t"]), "10.0.0.5", line["data"].encode("latin-1")) for line in lines]
+    directory = made.path / SPOOL
+    directory.mkdir(parents=True)
+    (directory / "1.jsonl").write_bytes(netconsole.json_lines(datagrams[missed:]))
+    (tmp_path / "packets").write_bytes(netconsole.pcap(datagrams))
+    (tmp_path / "serial.log").write_bytes(capture.load(name).serial("crash"))
+    pstored("collect", root=made)
+    counts = [
+        [len(one["archived"]) for one in pstored("import", "--json", str(tmp_path / file), root=made).json["imports"]]
+        for file in ("packets", "packets", "serial.log", "serial.log")
+    ]
+    assert counts == [[int(missed > 0)], [0], [1], [0]]
+    (crash,) = crashes(made)
+    assert crash["title"] == "Kernel panic: sysrq triggered crash"
+    assert crash["sender"]["address"] == "10.0.0.5"
+    assert {record["name"].rsplit("-", 1)[0] for record in crash["records"]} == {"console-netconsole", "console-serial"}
+    shown = pstored("show", root=made).stdout
+    assert f"{len(crash['records'])} from netconsole, serial: {len(crash['records'])} imported" in shown
 
 
 def test_no_boot_of_this_machine_whatever_is_sent(root: MakeRoot, pstored: Pstored) -> None:

@@ -87,6 +87,16 @@ def test_a_damaged_header_hides_nothing() -> None:
     assert "counts 9 records, its map 2" in read("erst", bytes(store))[1][0].text
 
 
+def test_many_that_are_not_there_take_few_words() -> None:
+    """A map of nonsense."""
+    store = erst_store([(record(number), False) for number in range(1, 21)], slots=32)
+    records, remarks = read("erst", store[:SLOT] + bytes(len(store) - SLOT))
+    assert records == []
+    assert sum("is not there" in r.text for r in remarks) == 8
+    assert remarks[-1].text == "12 more slots: their records are not there"
+    assert len(remarks) == 9
+
+
 def test_a_record_that_is_cut_says_so() -> None:
     """The length in its header is longer than its slot."""
     long = bytearray(record(1, TEXT * 100))

@@ -100,6 +100,15 @@ def test_record_size_as_the_user_says() -> None:
     assert len(read(image, **{"mtdoops.record_size": "four"})[0][0].data) == 4088 + 4096
 
 
+@pytest.mark.parametrize("size", ["-5", "much"])
+def test_record_size_that_is_none_is_said(size: str) -> None:
+    """And the dumps are read without it."""
+    image = mtdoops.partition([Dump(1, b"<0>[    1.000000] one\n")])
+    records, remarks = readers.read("mtdoops", image, parameters={"mtdoops.record_size": size})
+    assert [r.data for r in records] == [b"<0>[    1.000000] one\n"]
+    assert [r.text for r in remarks if r.is_damage] == ["mtdoops.record_size is no number of bytes, and left aside"]
+
+
 def test_other_flash_is_not_recognized() -> None:
     """Erased, zeroed, text; and a page that only looks like a header."""
     for image in (b"", b"\xff" * 9000, bytes(9000), TEXT * 100, b"\1\0\0\0\0\x5e\0\x5d" + bytes(4088)):

@@ -282,7 +282,7 @@ def _by_ledger(question: Question, reasons: list[str]) -> Attribution | None:
         reasons.append(
             f"{len(fitting)} boots of the ledger fit by clock, uptime and kernel: {names}"
             if fitting
-            else f"none of the {len(question.ledger)} boots of the ledger fits by clock, uptime and kernel"
+            else "no boot of the ledger fits by clock, uptime and kernel"
         )
         return None
     (boot,) = fitting

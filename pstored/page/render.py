@@ -11,7 +11,7 @@ from pstored.crashes.loops import words
 from pstored.oops import KINDS
 from pstored.oops.meaning import LOOK, describe_task
 from pstored.page.excerpt import excerpt
-from pstored.parse.filename import BESIDE, KMSG
+from pstored.parse.filename import BESIDE, KMSG, split_record_name
 from pstored.terminal import Style, some, visible
 
 MOST_OTHERS = 3
@@ -168,7 +168,9 @@ def _records(crash: dict[str, Any]) -> str:
     erased = sum(r["erased"] is True for r in records)
     live = sum(r["outcome"] == "live" for r in records)
     imported = sum(r["outcome"] == "imported" for r in records)
-    text = f"{len(records)} from {visible(crash['backend'] or '?')}: "
+    names = (split_record_name(r["name"]) for r in records)
+    backends = sorted({name.backend for name in names if name is not None}) or [crash["backend"] or "?"]
+    text = f"{len(records)} from {visible(', '.join(backends))}: "
     text += f"{imported} imported" if imported else ""
     text += "" if imported == len(records) else f"{', ' if imported else ''}{erased} erased from the store"
     text += f", {live} left because they are in use" if live else ""

@@ -73,7 +73,10 @@ def read(source: Source, options: Options) -> Iterator[Salvaged | Remark]:
         yield Remark("no page holds a dump")
         return
     ends = {page.at: after.at for page, after in pairwise(pages)}
-    size = _record_size(options) or source.size
+    size = _record_size(options)
+    if size is None:
+        yield Remark("mtdoops.record_size is no number of bytes, and left aside", is_damage=True)
+    size = size or source.size
     ordered = _by_age(pages)
     for page in ordered:
         yield _dump(source, page, min(ends.get(page.at, source.size), page.at + size))
@@ -112,10 +115,12 @@ def _by_age(pages: list[_Page]) -> list[_Page]:
 
 
 def _record_size(options: Options) -> int | None:
+    """As the user says, 0 if he does not; None if it is no size."""
     try:
-        return max(0, int(options.parameters.get("mtdoops.record_size", "0"), 0))
+        size = int(options.parameters.get("mtdoops.record_size", "0"), 0)
     except ValueError:
         return None
+    return size if size >= 0 else None
 
 
 def _dump(source: Source, page: _Page, end: int) -> Salvaged:
