@@ -128,6 +128,7 @@ def _facts(event: Event) -> dict[str, Any]:
         "pc_function": event.pc_function,
         "signature": event.strict,
         "signature_loose": event.loose,
+        "signature_frames": list(event.named),
         "principal": event.principal,
         "tails": list(event.tails),
         "comm": event.comm,

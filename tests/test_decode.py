@@ -2,8 +2,10 @@
 """``pstored decode``: any log without an archive, raw or packed, for people and for programs."""
 
 import gzip
+import hashlib
 import json
 import lzma
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +146,23 @@ def test_a_log_without_reports_is_said_to_have_none() -> None:
     decoded = decode("x", b"[    1.000000] all is well\n")
     assert "no report of the kernel" in render(decoded)
     assert to_json(decoded)["kind"] is None
+
+
+def test_the_signatures_can_be_worked_out_from_what_is_said() -> None:
+    """By the recipe in README, written anew here, from nothing but the JSON; for all architectures' reports."""
+
+    def digest(*words: str) -> str:
+        return hashlib.sha256("".join(f"{word}\n" for word in words).encode()).hexdigest()[:16]
+
+    nameless = b"Kernel panic - not syncing: gave up at 0xcafe, e1000 is dead, 3 tries of ff\n"
+    seen = 0
+    for text in (nameless, *(dialect.text.encode() for dialect in DIALECTS.values())):
+        for event in to_json(decode("x", text))["events"]:
+            title = re.sub(r"0x[0-9a-f]+|(?=[a-f]*[0-9])[0-9a-f]+", "#", event["title"])
+            loose = digest(event["kind"], event["function"] or title)
+            assert event["signature_loose"] == loose
+            frames = event["signature_frames"]
+            assert len(frames) <= 5
+            assert event["signature"] == (digest(event["kind"], *frames) if frames else loose)
+            seen += bool(frames)
+    assert seen > 10

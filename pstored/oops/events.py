@@ -59,6 +59,7 @@ def make_event(view: View, report: Report) -> Event:
         damaged=tuple(report.damaged + _damage(report, details)),
         loose=signature.loose(report.kind, blamed.function, title),
         strict=signature.strict(report.kind, blamed.frames, blamed.function, title),
+        named=blamed.frames[: signature.FRAMES],
     )
 
 

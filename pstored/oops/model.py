@@ -100,3 +100,5 @@ class Event:
     """Signature by kind and function; see pstored.oops.signature."""
     strict: str = ""
     """Signature by kind and the first meaningful frames."""
+    named: tuple[str, ...] = ()
+    """The functions that the strict one is made of, from the one that is blamed outwards."""
