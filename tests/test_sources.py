@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,19 @@ def test_what_cannot_be_read_to_its_end(tmp_path: Path) -> None:
     assert problem is not None
     assert "Input/output error" in problem
     assert digest is None
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    """What is left of it is given, and that some is not is said."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 5000)
+    with closing(open_source(str(path))) as opened:
+        os.truncate(path, 1000)
+        assert opened.read(900, 200) == b"x" * 100
+        assert opened.problem == "ends at byte 1000, and had 5000 when it was opened"
+    with closing(open_source(str(path))) as opened:
+        assert opened.read(900, 200) == b"x" * 100, "that is all there is"
+        assert opened.problem is None
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:

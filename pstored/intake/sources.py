@@ -64,6 +64,8 @@ class Opened:
             while left > 0 and (piece := self._file.read(left)):
                 pieces.append(piece)
                 left -= len(piece)
+            if left:
+                self.problem = f"ends at byte {at + sum(map(len, pieces))}, and had {self.size} when it was opened"
         except (OSError, ValueError, OverflowError) as e:
             why = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
             self.problem = f"cannot be read at byte {at + sum(map(len, pieces))}: {why}"
