@@ -305,7 +305,7 @@ class Archive:
     def _report_state(self, crash_id: str) -> list[int]:
         """What tells a crash.json from an older one without reading it; empty if it cannot be looked at."""
         try:
-            state = os.stat(os.path.join(self.crash_directory(crash_id), "crash.json"))
+            state = os.stat(f"{self.crashes}/{crash_id}/crash.json")  # of each crash at each list: no more than this
         except OSError:
             return []
         return [state.st_mtime_ns, state.st_size, state.st_ino]

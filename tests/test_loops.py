@@ -34,9 +34,9 @@ def rows(ends: list[End], boots: tuple[str, ...] = BOOTS) -> list[int]:
     for at, one in enumerate(ends):
         crash_id = f"20261123T04{at:02d}00Z-0123456789ab"
         row = follow(seen.before(crash_id, 0), one, boots)
-        counts.append(row.count)
+        counts.append(row.length)
         summary = {"boot": one.boot, "signature_loose": one.signature}
-        kept = {"count": row.count, "since": row.since, "collected_by": row.collected_by}
+        kept = {"count": row.length, "since": row.since, "collected_by": row.collected_by}
         seen.put(summary | {"id": crash_id, "order": 0, "row": kept})
     return counts
 
@@ -97,7 +97,7 @@ def test_order_is_that_of_collection() -> None:
         seen.put(row)
     before = seen.before("20261123T000000Z-0123456789ab", 0)
     assert before is not None
-    assert before.row.count == 2
+    assert before.row.length == 2
     assert seen.before("20261121T000000Z-0123456789ab", 0) is None
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; gives the exit status."""
     options = parse(arguments)
-    if options.function != "harvest":  # it logs nothing, and must start quickly
+    if options.function not in _PLAIN:  # they log nothing
         _set_up_logging()
     steps.trace_from_environment()
     command = getattr(_module(f"pstored.cli.{options.module}"), options.function)

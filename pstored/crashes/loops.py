@@ -11,7 +11,6 @@ did those that the ledger has behind it: the row ends.  A boot that crashed befo
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 SOON_S = 600.0
@@ -20,16 +19,19 @@ LEAST = 3
 """Twice is bad luck."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """The boots in a row up to a crash's."""
 
-    count: int
+    length: int
     """How many; 0: it did not end in a panic soon after its start."""
     since: str | None
     """When the first of them crashed: UTC, ISO 8601, by its own clock; None: not known."""
     collected_by: str | None
     """The boot that collected the crash; None: not known."""
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in the summary of a crash, where :func:`read_row` finds it."""
+        return {"count": self.length, "since": self.since, "collected_by": self.collected_by}
 
 
 class End(NamedTuple):
@@ -82,7 +84,7 @@ class Rows:
         """The row that a crash ends: no shorter than it was when the crashes before it were still there."""
         row = follow(self.before(crash_id, order), end, boots)
         had = self._had.get(crash_id, row)
-        return had if row.count and had.count > row.count else row
+        return had if row.length and had.length > row.length else row
 
     def before(self, crash_id: str, order: int) -> Ended | None:
         """The crash that was collected before this one."""
@@ -117,13 +119,13 @@ def follow(before: Ended | None, end: End, boots: Sequence[str]) -> Row:
     if not end.panicked or end.signature is None or end.uptime_s is None or end.uptime_s > SOON_S:
         return Row(0, None, end.collected_by)
     first = Row(1, end.wall, end.collected_by)
-    if before is None or before.row.count == 0 or before.signature != end.signature:
+    if before is None or before.row.length == 0 or before.signature != end.signature:
         return first
     if end.boot is not None and before.boot == end.boot:  # more of the same boot
-        return replace(before.row, collected_by=end.collected_by)
+        return before.row._replace(collected_by=end.collected_by)
     if _lived_between(before.row.collected_by, end, boots):
         return first
-    return Row(before.row.count + 1, before.row.since, end.collected_by)
+    return Row(before.row.length + 1, before.row.since, end.collected_by)
 
 
 def _lived_between(collector: str | None, end: End, boots: Sequence[str]) -> bool:
@@ -140,7 +142,7 @@ def _lived_between(collector: str | None, end: End, boots: Sequence[str]) -> boo
 
 def is_loop(row: Row) -> bool:
     """Whether it is long enough to be called one."""
-    return row.count >= LEAST
+    return row.length >= LEAST
 
 
 def words(count: int, since: str | None) -> str:

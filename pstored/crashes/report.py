@@ -5,7 +5,6 @@ Nothing in it depends on when it was made: the analysis of the same archive give
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -273,7 +272,7 @@ def build(
         "order": order,
         "revision": revision,
         "harvests": [h["id"] for h in harvests],
-        "row": None if ended is None else asdict(ended),
+        "row": None if ended is None else ended.document(),
     }
     return Report(
         schema=1,
@@ -298,7 +297,7 @@ def build(
         sender=sender,
         time=time,
         kernel=kernel,
-        loop=LoopReport(count=ended.count, since=ended.since) if ended is not None and is_loop(ended) else None,
+        loop=LoopReport(count=ended.length, since=ended.since) if ended is not None and is_loop(ended) else None,
         machine_id=harvests[0].get("machine_id"),
         backend=backends[0] if backends else None,
         dumps=dumps,

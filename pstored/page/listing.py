@@ -49,7 +49,7 @@ def status_line(summaries: list[dict[str, Any]], due: list[str]) -> str:
 def _loop(summary: dict[str, Any]) -> str:
     """What is said behind the title of a crash that is the latest of a loop."""
     row = read_row(summary)
-    return f" ({words(row.count, row.since)})" if row is not None and is_loop(row) else ""
+    return f" ({words(row.length, row.since)})" if row is not None and is_loop(row) else ""
 
 
 def _short(crash_id: str) -> str:
