@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.config import MAX_FILE, Config, ErasePolicy, find_files, load
+from pstored.config import MAX_FILE, TABLES, Config, ErasePolicy, find_files, load
+from pstored.lean import StrEnum
+from pstored.sinks import settings
 from tests.conftest import MakeRoot, Pstored, Root
 
 NAMES = ["a", "b"]
@@ -251,3 +253,15 @@ def test_drop_ins_that_cannot_be_listed_are_said(root: MakeRoot) -> None:
     loop = made.path / "etc/pstored.conf.d"
     loop.symlink_to(loop)
     assert load(str(made.path)).problems == (f"{loop}: cannot be listed: Too many levels of symbolic links",)
+
+
+def test_every_closed_list_of_words_is_known_as_one() -> None:
+    """One that is made otherwise would take any string."""
+    lists = 0
+    for table in (*(getattr(Config(), name) for name in TABLES), *(kind() for kind in settings.TABLES.values())):
+        for wanted in table.__annotations__.values():
+            for kind in getattr(wanted, "__args__", (wanted,)):
+                if isinstance(kind, type) and issubclass(kind, str) and kind is not str:
+                    assert issubclass(kind, StrEnum), kind
+                    lists += 1
+    assert lists > 5

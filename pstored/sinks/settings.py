@@ -7,9 +7,10 @@ or the name of a systemd credential (:mod:`pstored.delivery.credentials`).
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from importlib.util import find_spec
 from typing import Any, NamedTuple
+
+from pstored.lean import StrEnum
 
 
 class Text(StrEnum):
