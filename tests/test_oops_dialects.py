@@ -368,6 +368,8 @@ PREFIXES = {
     "time": "[   12.345678] ",
     "level and time": "<4>[   12.345678] ",
     "time and task": "[   12.345678][ T4242] ",
+    "task, printk.time=0": "[ T4242] ",
+    "level and CPU, printk.time=0": "<4>[    C0] ",
     "level": "<4>",
     "syslog": "Nov 23 04:18:57 board kernel: [   12.345678] ",
     "syslog without times": "Nov 23 04:18:57 board kernel: ",

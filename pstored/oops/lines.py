@@ -45,7 +45,8 @@ _PREFIX = re.compile(
     rb"|[0-9]{1,5},[0-9]{1,20},[0-9]{1,20},[^;\n]{1,80};)?+"
     rb"(?:<([0-9]{1,5})> {0,4}+)?+"
     rb"(?:\[ {0,12}+([0-9]{1,12}+)\.([0-9]{6}) ?\](?:\[ {0,5}+([TC][0-9]{1,10}+) ?\])?+ ?+"
-    rb"(?:[^ :]{1,64}+ kernel: )?+(?:[0-9]{3}: |c[0-9]{1,2} (?:[0-9]{1,6} )?)?)?"
+    rb"(?:[^ :]{1,64}+ kernel: )?+(?:[0-9]{3}: |c[0-9]{1,2} (?:[0-9]{1,6} )?)?"
+    rb"|\[ {0,5}+([TC][0-9]{1,10}+)\] )?"  # printk.time=0
 )
 _INNER = re.compile(rb"\[ {0,4}([0-9]{1,12})\.([0-9]{6})\](?:\[ {0,5}([TC][0-9]{1,10})\])? ?")
 
@@ -62,7 +63,7 @@ def split_line(raw: bytes) -> tuple[bytes, bytes | None, str | None, bool]:
         raw = raw[:LONGEST_LINE]
     found = _PREFIX.match(raw)
     assert found is not None  # every part of it is optional
-    tag, other_tag, priority, seconds, micros, caller = found.groups()
+    tag, other_tag, priority, seconds, micros, caller, other_caller = found.groups()
     text = raw[found.end() :]
     if text.endswith(b"\r"):
         text = text[:-1]
@@ -72,7 +73,7 @@ def split_line(raw: bytes) -> tuple[bytes, bytes | None, str | None, bool]:
         return text[found.end() :], found[1] + found[2], _decode(found[3]), False
     tag = tag or other_tag
     foreign = (tag is not None and not tag.endswith(b"kernel:")) or (priority is not None and int(priority) > 7)
-    return text, None if seconds is None else seconds + micros, _decode(caller), foreign
+    return text, None if seconds is None else seconds + micros, _decode(caller or other_caller), foreign
 
 
 def _decode(caller: bytes | None) -> str | None:
