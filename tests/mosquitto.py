@@ -61,6 +61,13 @@ class Subscriber:
             time.sleep(0.01)
         return self.messages
 
+    def wait_for_crashes(self, count: int) -> None:
+        """Until so many different ones have come; what is sent twice may be among them."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(set(self.crashes())) < count:
+            assert time.monotonic() < deadline, self.crashes()
+            time.sleep(0.01)
+
 
 @contextlib.contextmanager
 def subscribed(port: int, *, topic: str = "#", login: tuple[str, str] | None = None) -> Iterator[Subscriber]:

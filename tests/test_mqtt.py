@@ -472,7 +472,7 @@ def test_killed_at_every_step_nothing_is_lost(three: Root, tmp_path: Path) -> No
             with subscribed(port) as subscriber:
                 status = run_killed(lambda b=bench: b.round(MqttSink(table, Setting(REPORTER, 10, {}))), at)  # type: ignore[misc]
                 bench.round(MqttSink(table, Setting(REPORTER, 10, {})))
-                subscriber.wait_for(3)
+                subscriber.wait_for_crashes(3)
                 events = Counter(event["id"] for event in subscriber.events())
             assert sorted(events) == [f"{one}.1" for one in IDS]
             assert sum(events.values()) <= 4
