@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from pstored.readers.lastkmsg import MAX_RECORD, RECORD
+from pstored.readers.memory import AsFile
 from pstored.readers.model import Options, Reader, Remark, Salvaged, Source
 
 HEAD = 4096
@@ -88,33 +89,9 @@ def _sections(text: BinaryIO) -> Iterator[Salvaged]:
 # -- the text, wherever it is
 
 
-class _File(io.RawIOBase):
-    """A source as zipfile wants it."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, (0, self._at, self._source.size)[whence] + offset)
-        return self._at
-
-    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]  # as it is called
-        data = self._source.read(self._at, len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
 def _open(source: Source) -> BinaryIO:
     if source.read(0, 4) != b"PK\x03\x04":
-        return io.BufferedReader(_File(source))
+        return io.BufferedReader(AsFile(source))
     zipped = _unzip(source)
     entry = _entry(zipped)
     if entry is None:
@@ -135,7 +112,7 @@ def _unzip(source: Source) -> zipfile.ZipFile:
     if end < 0 or size > MAX_DIRECTORY:
         raise zipfile.BadZipFile("it has no end" if end < 0 else f"its directory has {size} bytes")
     try:
-        return zipfile.ZipFile(_File(source))
+        return zipfile.ZipFile(AsFile(source))
     except (ValueError, OverflowError, EOFError, NotImplementedError, struct.error) as e:
         raise zipfile.BadZipFile(str(e)) from e
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources that are no file: bytes that somebody holds, and a part of another source."""
+"""Sources that are no file: bytes that somebody holds, and a part of another; and a source where a file is wanted."""
+
+import io
 
 from pstored.readers.model import Source
 
@@ -36,3 +38,31 @@ class Window:
         """As any source."""
         at = max(0, at)
         return self._source.read(self._at + at, max(0, min(count, self.size - at)))
+
+
+class AsFile(io.RawIOBase):
+    """A source as a file of the library's, for tarfile and zipfile."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._at = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, which may be behind the end, but not before the beginning."""
+        self._at = max(0, (0, self._at, self._source.size)[whence] + offset)
+        return self._at
+
+    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]  # as it is called
+        """Read what fits, or less at the end."""
+        data = self._source.read(self._at, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)

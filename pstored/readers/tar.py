@@ -5,12 +5,12 @@ By their names, whatever directory they are in; what else is in the tar is left 
 them: a pax header has fractions of a second, others have none.
 """
 
-import io
 import tarfile
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 
 from pstored.parse.filename import TYPES, split_record_name
+from pstored.readers.memory import AsFile
 from pstored.readers.model import Options, Reader, Remark, Salvaged, Source
 from pstored.terminal import some
 
@@ -25,31 +25,11 @@ _DIGITS = 12
 _MAGIC_AT, _MAGIC = 257, b"ustar"
 
 
-class _File(io.RawIOBase):
-    """A source, as tarfile wants it."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
+class _File(AsFile):
+    """Of which nothing large is read at once, whatever a header says."""
 
     def read(self, size: int = -1, /) -> bytes:
-        data = self._source.read(self._at, MAX_HEADER if size < 0 else min(size, MAX_HEADER))
-        self._at += len(data)
-        return data
+        return super().read(MAX_HEADER if size < 0 else min(size, MAX_HEADER)) or b""
 
 
 def _recognize(source: Source) -> bool:
