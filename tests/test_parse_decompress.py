@@ -406,6 +406,19 @@ def test_cut_or_corrupt_zstd_gives_the_blocks_before() -> None:
         unpack(packed[:7000])
 
 
+@pytest.mark.parametrize("behind", [b"", b"junk"])
+@pytest.mark.parametrize("size", [len(HEADER) + 1, 255])
+def test_zstd_frame_that_is_not_as_long_as_it_says(size: int, behind: bytes) -> None:
+    """Wrong as a whole, and it ends all the same when it is fed by pieces: the text, and that it may not be all."""
+    need_zstd()
+    one_segment = 0x20
+    found = unpack(
+        b"\x28\xb5\x2f\xfd" + bytes([one_segment, size]) + zstd_block(HEADER) + zstd_block(b"", last=1) + behind
+    )
+    assert found.text == HEADER
+    assert "the zstd stream is corrupt" in found.damage[0]
+
+
 def test_zstd_checksum() -> None:
     """Kernels write none; where there is a wrong one, the text is there all the same."""
     zstd = need_zstd()

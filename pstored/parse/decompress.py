@@ -297,6 +297,6 @@ def _feed_zstd_slowly(zstd: ModuleType, data: bytes, out: bytearray, limit: int)
             out += decompressor.decompress(data[at : at + 1], limit + 1 - len(out))
         except zstd.ZstdError:
             return at
-        if len(out) > limit:
+        if decompressor.eof or len(out) > limit:  # a frame that is wrong as a whole may end by its pieces
             return at
     return len(data)
