@@ -479,7 +479,7 @@ class _Analyzer:
             crash_id, harvests = summary["id"], summary["harvests"]
             if crash_id not in self.made and harvests and self._whole.issuperset(harvests):
                 with durable.archive_errors("remove from", self.archive.crashes):
-                    durable.remove_tree(self.archive.crash_directory(crash_id))
+                    self.archive.remove_crash(crash_id)
                 self.outbox.forget(crash_id)
 
 

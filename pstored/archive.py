@@ -18,7 +18,8 @@ r"""The archive: what is kept, where, and how it survives.  Its layout is a publ
         outgoing/<sink>/...             what was sent to the outgoing sinks (pstored.delivery.outgoing); another user's
         imported.json                   what of systemd-pstore's directory was imported (pstored.intake.systemdpstore)
         elsewhere.json                  what was seen of the store's neighbours (pstored.intake.neighbours)
-        harvests.index crashes.index    caches, one line an entry; made again from the above when they disagree
+        harvests.index crashes.index sizes.index
+                                        caches, one line an entry; made again from the above when they disagree
 
 An id is ``<UTC time>-<digest>``.  Its time is that of the collection, or one second after the newest id's if the clock
 is behind that: so ids sort in the order of collection even on a board without a clock.
@@ -42,7 +43,7 @@ from pstored.lean import TYPE_CHECKING, NamedTuple, contextmanager, suppress
 
 if TYPE_CHECKING:
     import tarfile  # slow to import, and only whoever reads records needs it
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
 SCHEMA = 1
@@ -135,6 +136,8 @@ class Archive:
         self._unflushed = os.path.join(path, "unflushed")
         self._harvest_index = Index(os.path.join(path, "harvests.index"))
         self._crash_index = Index(os.path.join(path, "crashes.index"))
+        self._locked = False
+        self._summaries: dict[str, dict[str, Any]] | None = None  # as long as the lock is held
 
     # -- one writer at a time
 
@@ -161,8 +164,10 @@ class Archive:
             with durable.archive_errors("clean", self.path):
                 for directory in (self.path, self.harvests, self.crashes):
                     durable.remove_litter(directory)
+            self._locked = True
             yield
         finally:
+            self._locked, self._summaries = False, None
             os.close(fd)
 
     def _make(self) -> None:
@@ -251,7 +256,7 @@ class Archive:
 
     def known_keys(self) -> dict[str, list[str]]:
         """Record key to the harvests that have it, newest first."""
-        entries = self._healed(self._harvest_index, self.harvest_ids(), self._harvest_entry, _is_harvest_entry)
+        entries = self._harvest_index.healed(self.harvest_ids(), self._harvest_entry, _is_harvest_entry)
         found: dict[str, list[str]] = {}
         for harvest_id, entry in entries.items():
             for key in dict.fromkeys(entry["keys"]):
@@ -268,14 +273,14 @@ class Archive:
         except ArchiveError:
             return None
 
-    def unanalyzed(self) -> list[str]:
-        """Harvests that have no analysis yet, oldest first.
+    def unanalyzed(self, harvest_ids: Sequence[str] | None = None) -> list[str]:
+        """Those of *harvest_ids*, or of all harvests, that have no analysis yet, oldest first.
 
         Analysis goes in that order, so where one has it, those before it have it, too; but for one that could not be
         read then: it is looked for among the newest so many.
         """
         found = []
-        for at, harvest_id in enumerate(reversed(self.harvest_ids())):
+        for at, harvest_id in enumerate(reversed(self.harvest_ids() if harvest_ids is None else harvest_ids)):
             if not durable.is_there(os.path.join(self.harvest_directory(harvest_id), "analyzed.json")):
                 found.append(harvest_id)
             elif at >= STRAGGLERS:
@@ -289,9 +294,17 @@ class Archive:
         return _below(self.crashes, crash_id)
 
     def crash_summaries(self) -> list[dict[str, Any]]:
-        """One summary a crash (the fields of ``pstored list``), in order of collection."""
-        found = self._healed(self._crash_index, self.crash_ids(), self._crash_entry, self._is_fresh).values()
-        return sorted((_LATER | s for s in found), key=lambda s: (s["id"][:16], s["order"], s["id"]))
+        """One summary a crash (the fields of ``pstored list``), in order of collection.
+
+        Looked for once while the lock is held: then nobody else writes.
+        """
+        found = self._summaries
+        if found is None:
+            healed = self._crash_index.healed(self.crash_ids(), self._crash_entry, self._is_fresh)
+            found = {crash_id: _LATER | entry for crash_id, entry in healed.items()}
+            if self._locked:
+                self._summaries = found
+        return sorted(found.values(), key=lambda s: (s["id"][:16], s["order"], s["id"]))
 
     def crash_ids(self) -> list[str]:
         """All directories of crashes, sorted; also one whose report is damaged, or not there yet."""
@@ -301,6 +314,18 @@ class Archive:
         """Put a crash's line into the cache."""
         if (entry := self._crash_entry(crash_id)) is not None:
             self._crash_index.add(entry)
+            if self._summaries is not None:
+                self._summaries[crash_id] = _LATER | entry
+
+    def remove_crash(self, crash_id: str) -> None:
+        """Remove a crash; the caller holds the lock.
+
+        Raises:
+            OSError: it cannot be removed, or not whole; what is left of it is litter.
+        """
+        if self._summaries is not None:
+            self._summaries.pop(crash_id, None)
+        durable.remove_tree(self.crash_directory(crash_id))
 
     def _report_state(self, crash_id: str) -> list[int]:
         """What tells a crash.json from an older one without reading it; empty if it cannot be looked at."""
@@ -384,30 +409,6 @@ class Archive:
         if not fits:
             raise NotFoundError(f"no crash {wanted!r}", hint="see `pstored list`")
         raise NotFoundError(f"{wanted!r} fits {len(fits)} crashes: {', '.join(fits[:5])}", hint="give more of the id")
-
-    # -- caches
-
-    def _healed(
-        self,
-        index: Index,
-        ids: list[str],
-        make: Callable[[str], dict[str, Any] | None],
-        is_valid: Callable[[dict[str, Any]], bool],
-    ) -> dict[str, dict[str, Any]]:
-        """The index's entries for exactly *ids*; what it lacks is made from the files, and written back if we may."""
-        cached = index.entries()
-        found: dict[str, dict[str, Any]] = {}
-        made = False
-        for entry_id in ids:
-            entry = cached.get(entry_id)
-            if entry is None or not is_valid(entry):
-                entry = make(entry_id)
-                made = made or entry is not None
-            if entry is not None:
-                found[entry_id] = entry
-        if (made or len(cached) > len(found)) and os.access(self.path, os.W_OK):
-            index.replace(found.values())
-        return found
 
 
 def _is_harvest_entry(entry: dict[str, Any]) -> bool:

@@ -11,8 +11,12 @@ from pstored.errors import ArchiveError
 from pstored.lean import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
+
+
+SPARE = 64
+"""So many lines of what is no more are no reason to write a cache anew."""
 
 
 class Index:
@@ -24,33 +28,77 @@ class Index:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def entries(self) -> dict[str, dict[str, Any]]:
-        """Id to entry; torn lines are left out."""
-        try:
-            with open_own(self.path) as f:
-                data = f.read()
-        except OSError:
-            return {}
-        import json  # nothing to read, nothing to import
+    def healed(
+        self,
+        ids: Iterable[str],
+        make: Callable[[str], dict[str, Any] | None],
+        is_valid: Callable[[dict[str, Any]], bool],
+    ) -> dict[str, dict[str, Any]]:
+        """The entries for exactly *ids*; what is lacking is made from the files, and kept if we may write.
 
-        found = {}
-        for line in data.split(b"\n"):
-            try:
-                entry = json.loads(line) if line else None
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-                found[entry["id"]] = entry
+        Lines that count no more stay until there are more of them than others: an archive at its limit loses a harvest
+        with each that comes, and its cache is not to be written anew each time.
+
+        Args:
+            ids: what there is.
+            make: an entry, from the files; None if there is to be none.
+            is_valid: whether a line is what :attr:`make` would give now; what is not at once is not kept.
+        """
+        lines = self._lines()
+        cached = {e["id"]: e for e in _parse(lines) if isinstance(e, dict) and isinstance(e.get("id"), str)}
+        found: dict[str, dict[str, Any]] = {}
+        made = []
+        for entry_id in ids:
+            entry = cached.get(entry_id)
+            if entry is None or not is_valid(entry):
+                entry = make(entry_id)
+                if entry is not None and is_valid(entry):
+                    made.append(entry)
+            if entry is not None:
+                found[entry_id] = entry
+        is_due = len(lines) > 2 * len(found) + SPARE
+        if (made or is_due) and os.access(os.path.dirname(self.path), os.W_OK):
+            if is_due:
+                self._replace(found.values())
+            else:
+                self.add(*made)
         return found
 
-    def add(self, entry: dict[str, object]) -> None:
-        """Append one entry; a cache that cannot be written is no error."""
-        with suppress(OSError):
-            durable.append_line(self.path, to_json(entry, compact=True).encode() + b"\n")
+    def _lines(self) -> list[bytes]:
+        try:
+            with open_own(self.path) as f:
+                return [line for line in f.read().split(b"\n") if line]
+        except OSError:
+            return []
 
-    def replace(self, entries: Iterable[dict[str, Any]]) -> None:
-        """Write the whole cache anew."""
+    def add(self, *entries: Mapping[str, object]) -> None:
+        """Append entries; a cache that cannot be written is no error."""
+        with suppress(OSError):
+            durable.append_line(self.path, _format(entries))
+
+    def _replace(self, entries: Iterable[Mapping[str, object]]) -> None:
         with suppress(ArchiveError):
             directory, name = os.path.split(self.path)
-            data = b"".join(to_json(e, compact=True).encode() + b"\n" for e in entries)
-            durable.replace_files(directory, {name: data}, scratch=directory, names_durable=False)
+            durable.replace_files(directory, {name: _format(entries)}, scratch=directory, names_durable=False)
+
+
+def _format(entries: Iterable[Mapping[str, object]]) -> bytes:
+    return b"".join(to_json(e, compact=True).encode() + b"\n" for e in entries)
+
+
+def _parse(lines: list[bytes]) -> list[object]:
+    """What the lines hold, without torn ones; at once, which is many times faster, if all of them are whole."""
+    if not lines:
+        return []
+    import json  # nothing to read, nothing to import
+
+    found: list[object] = []
+    with suppress(ValueError, RecursionError):
+        found = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(found) == len(lines):
+            return found
+    found = []
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            found.append(json.loads(line))
+    return found

@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pstored import durable
@@ -18,6 +19,7 @@ from pstored.config import Config
 from pstored.delivery.outbox import Outbox, enabled_sinks
 from pstored.documents import load_json
 from pstored.errors import ArchiveError, StoreError
+from pstored.index import Index
 from pstored.store import RecordReadError, Store, record_key
 
 
@@ -26,17 +28,20 @@ class _Unit(NamedTuple):
 
     harvests: tuple[str, ...]
     crashes: tuple[str, ...]
-    size: int
     value: int
     """0: nobody waits for it, and it is like others."""
     received: bool = False
     """It came over the net: whoever floods the archive with crashes drives out no more than other machines'."""
+    size: int = 0
+    """Bytes of all files, where they count."""
 
 
 def prune(archive: Archive, config: Config, *, store: Store, wall_ns: int | None = None) -> list[str]:
     """Remove what is over the limits; gives the harvests removed.  The caller holds the archive's lock."""
     limits = config.archive
     units = _units(archive, config)
+    if limits.max_bytes:
+        units = _sized(archive, units)
     count = sum(len(u.harvests) for u in units)
     size = sum(u.size for u in units)
     oldest = _oldest(archive, limits.max_age_days, time.time_ns() if wall_ns is None else wall_ns)
@@ -77,6 +82,8 @@ def _keys_of(archive: Archive, unit: _Unit) -> Iterator[str]:
 
 def _oldest(archive: Archive, max_age_days: int, wall_ns: int) -> str:
     """Ids that sort before this are too old; a clock that is ahead of the newest harvest is not believed."""
+    if not max_age_days:
+        return ""
     now = id_stamp(wall_ns // 1_000_000_000)
     newest = min([now, *(i.split("-")[0] for i in archive.harvest_ids()[-1:])])
     return id_stamp(stamp_seconds(newest) - max_age_days * 86400)
@@ -87,7 +94,8 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
     crashes = archive.crash_summaries()
     outbox = Outbox(archive)
     due = {e.crash_id for sink in enabled_sinks(config) for e in outbox.pending(sink)} | _due_outgoing(archive, config)
-    ends = _ends(crashes)
+    matters = _ends(crashes)
+    received = {c["id"] for c in crashes if c["sender"]}
     owner: dict[str, int] = {}
     groups: list[tuple[set[str], list[str]]] = []
     for crash in crashes:
@@ -100,26 +108,20 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
             groups[at] = (set(), [])
         owner.update(dict.fromkeys(harvests, len(groups)))
         groups.append((harvests, members))
-    received = {c["id"] for c in crashes if c["sender"]}
-    units = [
-        # of many that are like one another and all still to be delivered, in a crash loop, first and latest go last
-        _Unit(
-            tuple(sorted(h)),
-            tuple(c),
-            _size(archive, h, c),
-            bool(due & set(c)) + bool(ends & set(c)),
-            received >= set(c),
-        )
-        for h, c in groups
-        if h
-    ]
-    alone = [h for h in archive.harvest_ids() if h not in owner]
-    unanalyzed = set(archive.unanalyzed())
+    units = []
+    for harvests, members in groups:
+        if harvests:
+            # of many that are like one another and all still to be delivered, in a crash loop, first and latest go last
+            value = (not due.isdisjoint(members)) + (not matters.isdisjoint(members))
+            units.append(_Unit(tuple(sorted(harvests)), tuple(members), value, received.issuperset(members)))
+    ids = archive.harvest_ids()
+    unanalyzed = set(archive.unanalyzed(ids))
     damaged = {c["id"] for c in crashes if not c["harvests"]}
-    for h in alone:
-        theirs = sorted(damaged.intersection(_crashes_of(archive, h)))
-        # a report that cannot be read can only be made again from its harvest, and one that is still to be made, too
-        units.append(_Unit((h,), tuple(theirs), _size(archive, {h}, theirs), 2 * bool(theirs or h in unanalyzed)))
+    for harvest_id in ids:
+        if harvest_id not in owner:
+            theirs = sorted(damaged.intersection(_crashes_of(archive, harvest_id)))
+            # a report that cannot be read can only be made again from its harvest, and one still to be made, too
+            units.append(_Unit((harvest_id,), tuple(theirs), 2 * bool(theirs or harvest_id in unanalyzed)))
     return sorted(units, key=lambda u: u.harvests[-1])
 
 
@@ -158,15 +160,34 @@ def _signature(crash: dict[str, Any]) -> tuple[str, ...]:
     return (loose,) if isinstance(loose, str) else (crash["kind"], str(crash["function"]))
 
 
-def _size(archive: Archive, harvests: set[str], crashes: list[str]) -> int:
-    directories = [archive.harvest_directory(h) for h in harvests] + [archive.crash_directory(c) for c in crashes]
-    total = 0
-    for directory in directories:
+def _sized(archive: Archive, units: list[_Unit]) -> list[_Unit]:
+    """The same with the bytes of all their files.
+
+    A file of the archive comes and goes with its name, so a directory's mtime tells whether it is as large as it was.
+    """
+
+    def state(name: str) -> int:
+        return os.stat(f"{archive.path}/{name}").st_mtime_ns
+
+    def measure(name: str) -> dict[str, Any] | None:
         try:
-            total += sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(directory))
+            mtime_ns = state(name)
+            size = sum(e.stat(follow_symlinks=False).st_size for e in os.scandir(f"{archive.path}/{name}"))
         except OSError:
-            continue
-    return total
+            return None
+        return {"id": name, "mtime_ns": mtime_ns, "size": size}
+
+    def is_current(entry: dict[str, Any]) -> bool:
+        try:
+            return isinstance(entry.get("size"), int) and entry.get("mtime_ns") == state(entry["id"])
+        except OSError:
+            return False
+
+    names = [[*(f"harvests/{h}" for h in u.harvests), *(f"crashes/{c}" for c in u.crashes)] for u in units]
+    sizes = Index(f"{archive.path}/sizes.index").healed(chain.from_iterable(names), measure, is_current)
+    return [
+        u._replace(size=sum(sizes[n]["size"] for n in of if n in sizes)) for u, of in zip(units, names, strict=True)
+    ]
 
 
 def _remove(archive: Archive, unit: _Unit) -> None:
@@ -174,6 +195,6 @@ def _remove(archive: Archive, unit: _Unit) -> None:
     with durable.archive_errors("remove from", archive.path):
         for crash_id in unit.crashes:
             Outbox(archive).forget(crash_id)
-            durable.remove_tree(archive.crash_directory(crash_id))
+            archive.remove_crash(crash_id)
         for harvest_id in unit.harvests:
             durable.remove_tree(archive.harvest_directory(harvest_id))

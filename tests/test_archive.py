@@ -17,7 +17,6 @@ from pstored.archive import STRAGGLERS, Archive, Receipt, is_id, make_id
 from pstored.crashes.report import Report
 from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, NotFoundError
-from pstored.index import Index
 from tests.conftest import MakeRoot, Pstored, Root, forked
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
@@ -109,13 +108,23 @@ def test_harvest_cache_heals(root: MakeRoot, pstored: Pstored) -> None:
         assert Archive(str(made.archive)).known_keys() == keys
 
 
-def test_index_takes_the_last_line_of_an_id(tmp_path: Path) -> None:
-    """Lines are appended; the newest counts."""
-    index = Index(str(tmp_path / "i"))
-    for n in (1, 2):
-        index.add({"id": "20261123T045102Z-0123456789ab", "n": n})
-    assert [entry["n"] for entry in index.entries().values()] == [2]
-    assert Index(str(tmp_path / "none")).entries() == {}
+def test_crashes_are_looked_for_once_while_the_lock_is_held(root: MakeRoot, pstored: Pstored) -> None:
+    """Then nobody else writes; what is added and removed counts at once, and others' work again afterwards."""
+    made = root()
+    archive = collected(made, pstored, 3)
+    ids = [s["id"] for s in archive.crash_summaries()]
+    with archive.lock():
+        assert [s["id"] for s in archive.crash_summaries()] == ids
+        archive.remove_crash(ids[0])
+        (made.archive / "crashes.index").unlink()
+        shutil.rmtree(archive.crash_directory(ids[1]))
+        assert [s["id"] for s in archive.crash_summaries()] == ids[1:]
+        report = archive.load_crash(ids[2])
+        report["summary"]["title"] = "made anew"
+        archive.write(archive.crash_directory(ids[2]), {"crash.json": dump_json(report)})
+        archive.add_crash_summary(ids[2])
+        assert [s["title"] for s in archive.crash_summaries()][1:] == ["made anew"]
+    assert [s["id"] for s in archive.crash_summaries()] == ids[2:]
 
 
 def test_lock_keeps_others_out_and_clears_litter(tmp_path: Path) -> None:
@@ -260,7 +269,7 @@ def test_stale_line_of_the_crash_index_is_replaced(root: MakeRoot, pstored: Psto
     (made.archive / "new").write_bytes(dump_json(changed))
     (made.archive / "new").rename(report)
     assert [s["title"] for s in archive.crash_summaries()] == ["made anew", summaries[1]["title"]]
-    assert json.loads(index.read_bytes().splitlines()[0])["title"] == "made anew"
+    assert json.loads(index.read_bytes().splitlines()[-1])["title"] == "made anew"
     index.write_bytes(old)
     assert archive.crash_summaries()[0]["title"] == "made anew"
 

@@ -128,15 +128,41 @@ def test_the_newest_always_stays(six: Archive) -> None:
     ]
 
 
+def sizes_of(archive: Archive) -> list[int]:
+    """Bytes of each harvest with its crash."""
+    sizes = []
+    for harvest_id, crash in zip(archive.harvest_ids(), archive.crash_summaries(), strict=True):
+        directories = (archive.harvest_directory(harvest_id), archive.crash_directory(crash["id"]))
+        sizes.append(sum(e.stat().st_size for d in directories for e in os.scandir(d)))
+    return sizes
+
+
 def test_bytes(six: Archive) -> None:
     """As many go as must."""
-    sizes = []
-    for harvest_id, crash in zip(six.harvest_ids(), six.crash_summaries(), strict=True):
-        directories = (six.harvest_directory(harvest_id), six.crash_directory(crash["id"]))
-        sizes.append(sum(e.stat().st_size for d in directories for e in os.scandir(d)))
+    sizes = sizes_of(six)
     assert pruned(six, max_bytes=sum(sizes)) == []
     assert pruned(six, max_bytes=sum(sizes) - 1) == [1]
     assert pruned(six, max_bytes=sizes[0] + sizes[5]) == [1, 2, 3]
+
+
+def test_sizes_are_remembered_as_long_as_they_are_true(six: Archive) -> None:
+    """A file that came, grew or went counts; a cache that is wrong or gone costs only time."""
+    index = Path(six.path, "sizes.index")
+    assert pruned(six, max_bytes=sum(sizes_of(six))) == []
+    written = index.read_bytes()
+    assert len(written.splitlines()) == 12
+    assert pruned(six, max_bytes=sum(sizes_of(six))) == []
+    assert index.read_bytes() == written
+    directory = six.crash_directory(six.crash_summaries()[2]["id"])
+    with six.lock():
+        six.write(directory, {"delivered.json": b"x" * 10_000})
+    limit = sum(sizes_of(six))
+    assert pruned(six, max_bytes=limit) == []
+    assert len(index.read_bytes().splitlines()) == 13
+    index.write_bytes(index.read_bytes().replace(b'"size":', b'"size":"x", "was":'))
+    assert pruned(six, max_bytes=limit) == []
+    index.unlink()
+    assert pruned(six, max_bytes=limit - 1) == [1]
 
 
 def aged(archive: Archive, days: int) -> None:

@@ -17,6 +17,7 @@ from pstored.boots.attribution import Confidence
 from pstored.boots.ends import CrashOf, End, EndKind, Evidence, judge
 from pstored.boots.ledger import LOOK_AGAIN_S, Boot, Witness
 from pstored.boots.resetreason import Clue
+from pstored.crashes.loops import read_row
 from pstored.documents import load_json
 from pstored.errors import ArchiveError
 from pstored.journal.bootjournal import BootJournal, JournalBoot
@@ -100,23 +101,34 @@ class History:
 
     def boots(self) -> list[PastBoot]:
         """All of them, oldest first; the running one is the last."""
+        return [self._with_death(self.past(boot_id, following)) for boot_id, following in self.order()]
+
+    def order(self) -> list[tuple[str, str | None]]:
+        """The ids of all boots, oldest first, each with that of the boot after it."""
         order = merge(list(self._known), list(self._journal_boots), self._start)
         if self.running in order:  # nothing comes after it, whatever its clock says
             order.remove(self.running)
             order.append(self.running)
-        self._insert_crashed(order)
-        found = []
-        for boot_id, following in zip_longest(order, order[1:]):
-            found.append(self._past(boot_id, following))
-        return found
+        order = self._with_crashed(order)
+        return list(zip_longest(order, order[1:]))
 
-    def _insert_crashed(self, order: list[str]) -> None:
-        """Put in the boots that only a crash tells of: before the boot that collected it."""
+    def known(self, boot_id: str) -> Boot | None:
+        """A boot's line in the ledger."""
+        return self._known.get(boot_id)
+
+    def has_seen(self, boot_id: str) -> bool:
+        """Whether ledger or journal have, and not only a crash tells of it."""
+        return boot_id in self._known or boot_id in self._journal_boots
+
+    def _with_crashed(self, order: list[str]) -> list[str]:
+        """With the boots that only a crash tells of: before the boot that collected it, else before all."""
         known = set(order)
+        crashed: dict[str | None, list[str]] = defaultdict(list)
         for boot_id, summaries in self._crashes.items():
             if boot_id is not None and boot_id not in known and any(map(_is_sure, summaries)):
-                collecting = self._collecting(summaries[0]["id"])
-                order.insert(order.index(collecting) if collecting in order else 0, boot_id)
+                collecting = self._collecting(summaries[0])
+                crashed[collecting if collecting in known else None].append(boot_id)
+        return crashed[None] + [one for boot_id in order for one in (*crashed.get(boot_id, ()), boot_id)]
 
     def _nameless(self, collecting: str | None) -> tuple[CrashOf, ...]:
         """The crashes that a boot collected or, by the clock, imported, and whose boot is not known."""
@@ -127,13 +139,16 @@ class History:
         end = math.inf if collecting == self.running else known.last_wall + LOOK_AGAIN_S
         found = []
         for summary in self._crashes.get(None, []):
-            by = self._collecting(summary["id"])
+            by = self._collecting(summary)
             if by == collecting or (by is None and begin <= stamp_seconds(summary["id"].split("-")[0]) <= end):
                 found.append(_crash_of(summary))
         return tuple(found)
 
-    def _collecting(self, crash_id: str) -> str | None:
+    def _collecting(self, summary: dict[str, Any]) -> str | None:
         """The boot that collected a crash, as far as is known."""
+        if (row := read_row(summary)) is not None:
+            return row.collected_by
+        crash_id = summary["id"]
         if crash_id not in self._collected_by:
             try:
                 boot_id = self.archive.load_crash(crash_id)["collected"]["boot_id"]
@@ -155,7 +170,13 @@ class History:
         console = self._consoles.get(boot_id)
         return [] if console is None else _tail(self.archive, console)
 
-    def _past(self, boot_id: str, following: str | None) -> PastBoot:
+    def past(self, boot_id: str, following: str | None) -> PastBoot:
+        """What is known of a boot but for what its crashes tell of the moment.
+
+        Args:
+            boot_id: which.
+            following: the boot after it.
+        """
         known = self._known.get(boot_id)
         summaries = self._crashes.get(boot_id, [])
         crashes = tuple(map(_crash_of, summaries))
@@ -168,16 +189,13 @@ class History:
         if end.unexplained and following in self._journal_boots and self.journal.is_crash_kernel(following):
             clues = (KDUMP, *clues)
             end = judge(evidence._replace(clues=clues))
-        died_at = self._died_at(crashes)
-        if died_at is not None and (uptime_s is None or died_at > uptime_s):
-            uptime_s = died_at
         return PastBoot(
             boot_id=boot_id,
             kernel=known.kernel if known is not None else next((s["kernel"] for s in summaries), None),
             start=start,
             uptime_s=uptime_s,
             last_wall=last_wall,
-            exact=died_at is not None or not is_over or (end.kind is EndKind.CLEAN and self._saw_last(boot_id)),
+            exact=not is_over or (end.kind is EndKind.CLEAN and self._saw_last(boot_id)),
             end=end,
             crashes=crashes,
             witnesses=witnesses,
@@ -189,6 +207,12 @@ class History:
         """Whether ledger or journal have seen an orderly end's last moment: a console does not tell, nor a memory."""
         known = self._known.get(boot_id)
         return boot_id in self._journal_boots or (known is not None and known.closed)
+
+    def _with_death(self, boot: PastBoot) -> PastBoot:
+        died_at = self._died_at(boot.crashes)
+        if died_at is None:
+            return boot
+        return boot._replace(uptime_s=max(died_at, boot.uptime_s or 0.0), exact=True)
 
     def _died_at(self, crashes: Sequence[CrashOf]) -> float | None:
         """Seconds into its boot at which the last of its crashes was logged."""

@@ -10,7 +10,8 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pstored import manager
@@ -83,17 +84,22 @@ def parse_ledger(data: bytes) -> list[Boot]:
     """Read boots.jsonl, oldest first; a line that is none of ours, or of a boot that is there already, is left out."""
     found: dict[str, Boot] = {}
     for line in data.split(b"\n"):
-        try:
-            fields = json.loads(line)
-            known = {k: fields[k] for k in Boot.__dataclass_fields__ if k in fields}
-            known["clues"] = tuple(Clue(*map(_text, clue)) for clue in known.get("clues", ()))
-            if (said := known.get("witnesses")) is not None:
-                known["witnesses"] = tuple(Witness(bool(orderly), _text(says)) for orderly, says in said)
-            if _is_sound(known):
-                found.setdefault(known["boot_id"], Boot(**known))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            continue
+        if (boot := _parse_line(line)) is not None:
+            found.setdefault(boot.boot_id, boot)
     return list(found.values())
+
+
+@lru_cache(2 * MAX_BOOTS)  # each stage reads the ledger, and few lines of it change
+def _parse_line(line: bytes) -> Boot | None:
+    try:
+        fields = json.loads(line)
+        known = {k: fields[k] for k in Boot.__dataclass_fields__ if k in fields}
+        known["clues"] = tuple(Clue(*map(_text, clue)) for clue in known.get("clues", ()))
+        if (said := known.get("witnesses")) is not None:
+            known["witnesses"] = tuple(Witness(bool(orderly), _text(says)) for orderly, says in said)
+        return Boot(**known) if _is_sound(known) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _text(value: object) -> str:
@@ -102,19 +108,28 @@ def _text(value: object) -> str:
     return value
 
 
+_NONE = type(None)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "boot_id": (str,),
+    "kernel": (str, _NONE),
+    "version": (str, _NONE),
+    "os_version": (str, _NONE),
+    "os_build": (str, _NONE),
+    "stamped": (bool,),
+    "closes": (bool,),
+    "closed": (bool,),
+}
+
+
 def _is_sound(line: dict[str, Any]) -> bool:
     """Whether every value is what it should be: they are reckoned with, compared and shown."""
-    flags = (line.get(name, False) for name in ("stamped", "closes", "closed"))
-    uptimes = (line.get(name) for name in ("first_uptime", "last_uptime", "stamped_uptime"))
-    return (
-        isinstance(line["boot_id"], str)
-        and is_boot_id(line["boot_id"])
-        and all(isinstance(line[name], str | None) for name in ("kernel", "version"))
-        and all(isinstance(line.get(name), str | None) for name in ("os_version", "os_build"))
-        and all(isinstance(flag, bool) for flag in flags)
-        and all(_is_seconds(line[name]) for name in ("first_wall", "last_wall"))
-        and all(uptime is None or _is_seconds(uptime) for uptime in uptimes)
-    )
+    for name, types in _TYPES.items():
+        if name in line and not isinstance(line[name], types):
+            return False
+    for name in ("first_uptime", "last_uptime", "stamped_uptime"):
+        if (uptime := line.get(name)) is not None and not _is_seconds(uptime):
+            return False
+    return is_boot_id(line["boot_id"]) and _is_seconds(line["first_wall"]) and _is_seconds(line["last_wall"])
 
 
 def _is_seconds(value: object) -> bool:
@@ -123,7 +138,8 @@ def _is_seconds(value: object) -> bool:
 
 def format_ledger(ledger: Iterable[Boot]) -> bytes:
     """The file's bytes."""
-    return b"".join(json.dumps(asdict(boot)).encode() + b"\n" for boot in ledger)
+    names = Boot.__dataclass_fields__
+    return b"".join(json.dumps({name: getattr(boot, name) for name in names}).encode() + b"\n" for boot in ledger)
 
 
 def read_ledger(archive: Archive) -> list[Boot]:

@@ -26,13 +26,19 @@ def settle(history: History, facts: Facts) -> list[str]:
     """
     ledger: list[Boot] = []
     made: list[str] = []
-    for boot in history.boots():
-        line = boot.known
+    for boot_id, following in history.order():
+        line = history.known(boot_id)
+        if line is not None and line.witnesses is not None:  # settled: what came of it is in the archive
+            ledger.append(line)
+            continue
+        if not history.has_seen(boot_id):
+            continue
+        boot = history.past(boot_id, following)
         if line is None:
-            if not ledger or boot.last_wall is None:  # not ours, or no more is known of it than its crash tells
+            if not ledger or boot.last_wall is None:  # not ours, or nobody knows when it was
                 continue
             line = _from_journal(boot)
-        if boot.boot_id != history.running and line.witnesses is None and boot.witnesses:
+        if boot_id != history.running and boot.witnesses:
             line = replace(line, witnesses=boot.witnesses)
             if boot.end.unexplained and not any(crash.severity == "reset" for crash in boot.crashes):
                 made.append(_archive_end(history, boot, facts))

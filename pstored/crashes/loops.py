@@ -62,13 +62,9 @@ class Rows:
 
     def __init__(self, summaries: Iterable[Mapping[str, Any]] = (), *, again: bool = False) -> None:
         """Take lines of ``pstored list``; if all is done *again*, only how much was counted then."""
-        self._all: list[Ended] = []
-        self._had: dict[str, Row] = {}
-        for summary in summaries:
-            if (row := read_row(summary)) is not None:
-                self._had[summary["id"]] = row
-            if not again:
-                self.put(summary)
+        told = [(summary, row) for summary in summaries if (row := read_row(summary)) is not None]
+        self._had = {summary["id"]: row for summary, row in told}
+        self._all = [] if again else sorted((_ended(*one) for one in told), key=_place_of)
 
     def put(self, summary: Mapping[str, Any]) -> None:
         """Take one more, or a newer revision; one that may be another machine's has no row."""
@@ -77,8 +73,7 @@ class Rows:
         if place < len(self._all) and self._all[place].id == summary["id"]:
             del self._all[place]
         if row is not None:
-            key = _key(summary["id"], summary["order"])
-            insort(self._all, Ended(*key, summary["boot"], summary["signature_loose"], row), key=lambda e: e[:3])
+            insort(self._all, _ended(summary, row), key=_place_of)
 
     def row(self, crash_id: str, order: int, end: End, boots: Sequence[str]) -> Row:
         """The row that a crash ends: no shorter than it was when the crashes before it were still there."""
@@ -92,7 +87,15 @@ class Rows:
         return self._all[place - 1] if place else None
 
     def _place(self, crash_id: str, order: int) -> int:
-        return bisect_left(self._all, _key(crash_id, order), key=lambda e: e[:3])
+        return bisect_left(self._all, _key(crash_id, order), key=_place_of)
+
+
+def _ended(summary: Mapping[str, Any], row: Row) -> Ended:
+    return Ended(*_key(summary["id"], summary["order"]), summary["boot"], summary["signature_loose"], row)
+
+
+def _place_of(ended: Ended) -> tuple[str, int, str]:
+    return ended[:3]
 
 
 def _key(crash_id: str, order: int) -> tuple[str, int, str]:

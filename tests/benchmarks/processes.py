@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole processes, timed: the program as it is installed, and the stores that it is given."""
 
+import json
 import os
 import shutil
 import statistics
@@ -21,6 +22,8 @@ RUNS = int(os.environ.get("BENCH_RUNS", "15"))
 PANIC = "x86_64-6.1deb-efi"
 PYTHON = shutil.which("/usr/bin/python3") or sys._base_executable  # type: ignore[attr-defined]
 """What runs the program where it is installed."""
+LEDGER = 999
+"""So many boots it keeps, but for the running one."""
 BARE = [PYTHON, "-c", "pass"]
 
 
@@ -136,22 +139,33 @@ def a_crash_archived(root: Path, pstored: str) -> Path:
     """A tree whose archive has one crash, kept for ever, and whose store is empty."""
     a_panic(root)
     (root / "etc").mkdir(exist_ok=True)
-    (root / "etc/pstored.conf").write_text("[archive]\nmax_harvests = 0\nmax_bytes = 0\n")
+    (root / "etc/pstored.conf").write_text(f"[archive]\nmax_harvests = 0\nmax_bytes = {1 << 40}\n")
     subprocess.run([pstored, "--root", str(root), "collect"], check=True, stdout=subprocess.DEVNULL)
     return root
 
 
 def many_crashes(root: Path, pstored: str, number: int) -> Path:
-    """The same with so many: copies of the one under other ids, with their harvests, index and all."""
+    """The same with so many: copies of the one under other ids and of other boots, with harvests, ledger and all."""
     a_crash_archived(root, pstored)
     archive = root / "var/lib/pstored"
     (first,) = (path.name for path in (archive / "crashes").iterdir())
+    ledger = (archive / "boots.jsonl").read_bytes()
+    running = json.loads(ledger)
+    lines = []
     for n in range(number - 1):
         name = f"20260101T{n // 3600 % 24:02}{n // 60 % 60:02}{n % 60:02}Z-{n:012x}"
+        other = f"{n:08x}{running['boot_id'][8:]}"
+        lines.append(json.dumps(running | {"boot_id": other, "witnesses": [[False, "ledger: it has noted none"]]}))
         for kind in ("crashes", "harvests"):
             (archive / kind / name).mkdir()
             for path in (archive / kind / first).iterdir():
-                data = path.read_bytes()
-                (archive / kind / name / path.name).write_bytes(data.replace(first.encode(), name.encode()))
-    subprocess.run([pstored, "--root", str(root), "list"], check=True, stdout=subprocess.DEVNULL)  # makes the index
+                data = path.read_bytes().replace(first.encode(), name.encode())
+                (archive / kind / name / path.name).write_bytes(data)
+        report = archive / "crashes" / name / "crash.json"
+        crash = json.loads(report.read_bytes())
+        crash["boot"] |= {"id": other, "method": "stamp", "confidence": "certain"}
+        crash["summary"] |= {"boot": other, "method": "stamp", "confidence": "certain"}
+        report.write_text(json.dumps(crash, indent=2))
+    (archive / "boots.jsonl").write_bytes("\n".join([*lines[-LEDGER:], ""]).encode() + ledger)
+    subprocess.run([pstored, "--root", str(root), "collect"], check=True, stdout=subprocess.DEVNULL)  # makes the caches
     return root

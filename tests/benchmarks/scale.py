@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the commands grow with the archive: 10, 1,000, 10,000 crashes.  ``python tests/benchmarks/scale.py [N...]``."""
 
+import re
 import shutil
 import sys
 import tempfile
@@ -14,13 +15,17 @@ RUNS = 5
 
 
 def a_new_crash(root: Path, pstored: str, n: int) -> Sample:
-    """Collect one more, which the archive does not have."""
-    records(root, 0)
+    """Collect one more, which the archive does not have: all its lines are of other times than another boot's."""
     records(root, 1)
-    store = root / "sys/fs/pstore"
-    (path,) = store.iterdir()
-    path.rename(store / f"dmesg-erst-{7711216860565350000 + (n << 32)}")
-    return run_timed([pstored, "--root", str(root), "collect"])
+    (path,) = (root / "sys/fs/pstore").iterdir()
+    time = b".77%04d]" % n
+    path.write_bytes(re.sub(rb"\.\d{6}\]", time, path.read_bytes()))
+    path.rename(path.with_name(f"dmesg-erst-{7711216860565350000 + (n << 32)}"))
+    sample = run_timed([pstored, "--root", str(root), "collect"])
+    newest = max((root / "var/lib/pstored/crashes").iterdir())
+    if time not in (newest / "dmesg.txt").read_bytes():
+        raise SystemExit(f"{newest} is not the new crash")
+    return sample
 
 
 def main(sizes: list[int]) -> int:

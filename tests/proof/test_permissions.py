@@ -43,6 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
         "imported.json",
         "harvests.index",
         "crashes.index",
+        "sizes.index",
         "outbox/journal",
         "outgoing/file",
     }
