@@ -254,13 +254,14 @@ class Archive:
         except OSError as e:
             raise DiskError(f"cannot read {path!r}: {e.strerror or e}") from e
 
-    def known_keys(self) -> dict[str, list[str]]:
-        """Record key to the harvests that have it, newest first."""
+    def known_keys(self, wanted: Iterable[str] | None = None) -> dict[str, list[str]]:
+        """Record key to the harvests that have it, newest first; of all records, or of those with a *wanted* key."""
         entries = self._harvest_index.healed(self.harvest_ids(), self._harvest_entry, _is_harvest_entry)
+        only = None if wanted is None else set(wanted)
         found: dict[str, list[str]] = {}
-        for harvest_id, entry in entries.items():
-            for key in dict.fromkeys(entry["keys"]):
-                found.setdefault(key, []).insert(0, harvest_id)
+        for harvest_id, entry in reversed(entries.items()):
+            for key in set(entry["keys"]) if only is None else only.intersection(entry["keys"]):
+                found.setdefault(key, []).append(harvest_id)
         return found
 
     def add_to_index(self, harvest: Harvest) -> None:
@@ -411,9 +412,12 @@ class Archive:
         raise NotFoundError(f"{wanted!r} fits {len(fits)} crashes: {', '.join(fits[:5])}", hint="give more of the id")
 
 
+_TEXT = frozenset({str})
+
+
 def _is_harvest_entry(entry: dict[str, Any]) -> bool:
     keys = entry.get("keys")
-    return isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    return isinstance(keys, list) and _TEXT.issuperset(map(type, keys))
 
 
 DAMAGED: dict[str, Any] = {

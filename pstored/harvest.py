@@ -32,7 +32,7 @@ from pstored.parse.filename import split_record_name
 from pstored.store import RecordReadError, Store, record_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class Pass(NamedTuple):
@@ -133,11 +133,17 @@ class _Harvester:
     # -- 1: what is new
 
     def _sort_out(self, names: list[str]) -> None:
-        known_keys = self.archive.known_keys()
-        there = frozenset(names)
+        keys: dict[str, str] = {}
         for name in names:
             try:
-                known = self._recognize(name, known_keys, there)
+                keys[name] = record_key(name, self.store.digest(name))
+            except RecordReadError as e:
+                self._unreadable(name, e)
+        known_keys = self.archive.known_keys(keys.values())
+        there = frozenset(names)
+        for name, key in keys.items():
+            try:
+                known = self._recognize(name, key, known_keys.get(key, ()), there)
             except RecordReadError as e:
                 self._unreadable(name, e)
                 continue
@@ -147,11 +153,10 @@ class _Harvester:
                 self.known[name] = known
 
     def _recognize(
-        self, name: str, known_keys: dict[str, list[str]], there: frozenset[str]
+        self, name: str, key: str, harvests: Iterable[str], there: frozenset[str]
     ) -> tuple[Receipt, str] | None:
-        """The record's receipt, and the harvest that has it; None if it is new."""
-        key = record_key(name, self.store.digest(name))
-        for harvest_id in known_keys.get(key, ()):
+        """The record's receipt, and which of the harvests that have its key has it; None if it is new."""
+        for harvest_id in harvests:
             if (receipt := self._find(harvest_id, name, key, there)) is not None:
                 return receipt, harvest_id
         return None
