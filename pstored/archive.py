@@ -24,7 +24,8 @@ r"""The archive: what is kept, where, and how it survives.  Its layout is a publ
 An id is ``<UTC time>-<digest>``.  Its time is that of the collection, or one second after the newest id's if the clock
 is behind that: so ids sort in the order of collection even on a board without a clock.
 
-Everything but the caches goes through :mod:`pstored.durable`: a name that does not begin with ``.new-`` is whole.
+A name that does not begin with ``.new-`` is whole (:mod:`pstored.durable`); but for the caches and, if the power is cut
+soon after it was written, erased.json, which nothing depends on.
 One process writes at a time: whoever holds the flock on the archive directory.  Readers need no lock.
 """
 
@@ -181,9 +182,9 @@ class Archive:
         durable.make_directory(self.crashes, durably=False)
         durable.make_directory(self.harvests, durably=False)
 
-    def write(self, directory: str, files: Mapping[str, bytes], *, names_durable: bool = True) -> None:
+    def write(self, directory: str, files: Mapping[str, bytes], *, durably: bool = True) -> None:
         """Put files into a directory of the archive; see :func:`pstored.durable.replace_files`."""
-        durable.replace_files(directory, files, scratch=self.path, names_durable=names_durable)
+        durable.replace_files(directory, files, scratch=self.path, durably=durably)
 
     def flush_names(self, *, harvests: bool) -> None:
         """Make sure that what is listed now is there after a power cut: an earlier run may have been killed in between.

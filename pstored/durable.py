@@ -127,13 +127,18 @@ def flush(fd: int, path: str) -> None:
 
 def write_flushed(path: str, data: bytes, mode: int = FILE_MODE) -> None:
     """Write a new file and flush it; its name is durable only after :func:`flush_directory`."""
+    _write(path, data, mode, flushed=True)
+
+
+def _write(path: str, data: bytes, mode: int, *, flushed: bool) -> None:
     fd = create(path, mode)
     try:
         step(f"write {path}")
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
-        flush(fd, path)
+        if flushed:
+            flush(fd, path)
     finally:
         os.close(fd)
 
@@ -143,7 +148,7 @@ def replace_files(
     files: Mapping[str, bytes],
     *,
     scratch: str,
-    names_durable: bool = True,
+    durably: bool = True,
     mode: int = FILE_MODE,
     ending: str = "",
 ) -> None:
@@ -153,8 +158,8 @@ def replace_files(
         directory: where to; no link, unless it is *scratch*, the archive itself, which may lie behind one.
         files: what.
         scratch: a directory on the same file system, for the temporary names.
-        names_durable: flush the directory, so that a power cut after the return cannot undo it; without, it can, and
-            what is there then is the old file, whole, or none.
+        durably: flush files and directory, so that a power cut after the return cannot undo it.  Without, it can, and
+            leave the old file, none, or one that is torn: for what may be lost, and whose readers look.
         mode: of each.
         ending: of the temporary names, where others take whatever ends as the files do.
 
@@ -166,10 +171,10 @@ def replace_files(
     with archive_errors("write to", directory):
         for name, data in files.items():
             temporary = os.path.join(scratch, NEW + name + ending)
-            write_flushed(temporary, data, mode)
+            _write(temporary, data, mode, flushed=durably)
             step(f"rename {directory}/{name}")
             os.rename(temporary, os.path.join(directory, name))
-        if names_durable:
+        if durably:
             flush_directory(directory)
 
 

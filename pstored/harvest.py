@@ -8,7 +8,7 @@ only its name and its ECC notice.  In this order:
 2. The new ones are written into one bundle (:mod:`pstored.bundle`): four flushes, for one record or a thousand.
 3. The bundle is read back and compared.
 4. Record by record: may it be erased?  Is it still what the receipt says?  Then erase (:mod:`pstored.erase`).
-5. What became of each is written to erased.json: one flush for each harvest that the records are of.
+5. What became of each is written to erased.json, without a flush: it may be lost with the power.
 
 A run that ends anywhere in between leaves every record in the store, or whole in the archive, or both; the next run
 goes on from there.
@@ -270,6 +270,6 @@ class _Harvester:
             "space": space,
             "records": list(new.values()),
         }
-        # lost with the power, the records are gone from the store and in the archive all the same: one flush less
+        # lost or torn, the records are gone from the store and in the archive all the same
         directory = self.archive.harvest_directory(harvest_id)
-        self.archive.write(directory, {"erased.json": dump_json(document)}, names_durable=False)
+        self.archive.write(directory, {"erased.json": dump_json(document)}, durably=False)

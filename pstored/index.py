@@ -79,7 +79,7 @@ class Index:
     def _replace(self, entries: Iterable[Mapping[str, object]]) -> None:
         with suppress(ArchiveError):
             directory, name = os.path.split(self.path)
-            durable.replace_files(directory, {name: _format(entries)}, scratch=directory, names_durable=False)
+            durable.replace_files(directory, {name: _format(entries)}, scratch=directory, durably=False)
 
 
 def _format(entries: Iterable[Mapping[str, object]]) -> bytes:
