@@ -40,7 +40,7 @@ from pstored import durable
 from pstored.documents import load_json, open_own, recall
 from pstored.errors import ArchiveError, DiskError, NotFoundError
 from pstored.index import Index
-from pstored.lean import TYPE_CHECKING, NamedTuple, contextmanager, suppress
+from pstored.lean import TYPE_CHECKING, NamedTuple, contextmanager, sha256, suppress
 
 if TYPE_CHECKING:
     import tarfile  # slow to import, and only whoever reads records needs it
@@ -93,9 +93,7 @@ def make_id(digest_of: Iterable[str], *, wall_ns: int, after: str | None) -> str
 
 def join_id(stamp: str, digest_of: Iterable[str]) -> str:
     """The id of things whose digests are given, with the time *stamp*."""
-    import hashlib
-
-    digest = hashlib.sha256("\n".join(digest_of).encode(errors="surrogateescape")).hexdigest()
+    digest = sha256("\n".join(digest_of).encode(errors="surrogateescape")).hexdigest()
     return f"{stamp}-{digest[:12]}"
 
 

@@ -9,7 +9,7 @@ import stat
 import time
 
 from pstored.errors import ArchiveError, DiskError
-from pstored.lean import TYPE_CHECKING
+from pstored.lean import TYPE_CHECKING, sha256
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
@@ -76,9 +76,7 @@ def is_sealed(document: dict[str, Any]) -> bool:
 
 def _digest(document: dict[str, Any]) -> str:
     """SHA-256 of the document as compact JSON with sorted keys."""
-    import hashlib
-
-    return hashlib.sha256(to_json(document, compact=True).encode()).hexdigest()
+    return sha256(to_json(document, compact=True).encode()).hexdigest()
 
 
 def open_own(path: str) -> BinaryIO:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What typing, enum and contextlib give, for the modules that a harvest needs: importing those three, and the regular
-expressions that they import, takes it longer than the harvest itself.
+"""What typing, enum, contextlib and hashlib give, for the modules that a harvest needs: importing those, the regular
+expressions and the OpenSSL that they import, takes it longer than the harvest itself.
 
 To a type checker these are the library's own.  The modules above the harvest take the library's.
 """
@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING or sys.version_info >= (3, 14):  # where annotations are evaluated by other ways than below
     from contextlib import contextmanager, suppress
     from enum import StrEnum
+    from hashlib import sha256
     from typing import NamedTuple
 else:
 
@@ -150,5 +151,22 @@ else:
         def __exit__(self, kind, error, trace):
             return kind is not None and issubclass(kind, self._errors)
 
+    def sha256(data=b""):
+        """SHA-256 begun with *data*: of much, OpenSSL's, which takes 2 ms to load and is several times faster."""
+        if len(data) <= _LITTLE:
+            try:
+                from _sha256 import sha256 as own  # built in
+            except ImportError:
+                try:
+                    from _sha2 import sha256 as own  # so since 3.12
+                except ImportError:
+                    from hashlib import sha256 as own
+            return own(data)
+        import hashlib
 
-__all__ = ["TYPE_CHECKING", "NamedTuple", "StrEnum", "contextmanager", "suppress"]
+        return hashlib.sha256(data)
+
+    _LITTLE = 1 << 16
+
+
+__all__ = ["TYPE_CHECKING", "NamedTuple", "StrEnum", "contextmanager", "sha256", "suppress"]

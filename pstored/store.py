@@ -8,12 +8,11 @@ record is read to its end; only lookup and unlink exist; unlink is the backend's
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 
 from pstored.errors import StoreError
-from pstored.lean import TYPE_CHECKING
+from pstored.lean import TYPE_CHECKING, sha256
 from pstored.parse.ecc import MAX_NOTICE, split_ecc_notice
 from pstored.parse.filename import split_record_name
 from pstored.steps import step
@@ -40,27 +39,31 @@ class Digest:
         self.size = 0
         self.error: str | None = None
         """Why reading ended early, if it did."""
-        self._all = hashlib.sha256()
-        self._content = hashlib.sha256()
-        self._tail = b""  # held back from _content: it may turn out to be the notice
+        self._begun = sha256()
+        self._tail = b""  # held back: it may turn out to be the notice
 
     def update(self, piece: bytes) -> None:
         """Take the next piece in."""
-        self.size += len(piece)
-        self._all.update(piece)
         held = self._tail + piece
-        self._content.update(held[:-MAX_NOTICE])
-        self._tail = held[-MAX_NOTICE:]
+        begin, self._tail = held[:-MAX_NOTICE], held[-MAX_NOTICE:]
+        if self.size:
+            self._begun.update(begin)
+        else:
+            self._begun = sha256(begin)
+        self.size += len(piece)
 
     def sha256(self) -> str:
         """Hexadecimal, of the record as it is."""
-        return self._all.hexdigest()
+        return self._end(self._tail)
 
     def content_sha256(self) -> str:
         """Hexadecimal, without the ECC notice, which may change from mount to mount."""
-        content = self._content.copy()
-        content.update(split_ecc_notice(self._tail)[0])
-        return content.hexdigest()
+        return self._end(split_ecc_notice(self._tail)[0])
+
+    def _end(self, rest: bytes) -> str:
+        ended = self._begun.copy()
+        ended.update(rest)
+        return ended.hexdigest()
 
 
 def record_key(name: str, digest: Digest) -> str:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in for typing, enum and contextlib does as they do."""
+"""What stands in for typing, enum, contextlib and hashlib does as they do."""
 
 import contextlib
 import copy
 import enum
+import hashlib
 import json
 import pickle
 import typing
@@ -204,3 +205,16 @@ def test_what_is_suppressed_is_suppressed_and_nothing_else() -> None:
         pass
     with pytest.raises(ValueError, match="x"), lean.suppress(OSError):
         raise ValueError("x")
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 16, (1 << 16) + 1, 1 << 20])
+def test_a_digest_is_as_the_librarys(size: int) -> None:
+    """Of little and of much, at once, by pieces, and of a copy."""
+    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    digest = lean.sha256(data)
+    assert digest.hexdigest() == hashlib.sha256(data).hexdigest()
+    copy = digest.copy()
+    digest.update(b"more")
+    assert digest.digest() == hashlib.sha256(data + b"more").digest()
+    assert copy.digest() == hashlib.sha256(data).digest()
+    assert lean.sha256().hexdigest() == hashlib.sha256().hexdigest()
