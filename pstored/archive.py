@@ -39,7 +39,7 @@ import time
 from pstored import durable
 from pstored.documents import load_json, open_own, recall
 from pstored.errors import ArchiveError, DiskError, NotFoundError
-from pstored.index import Index
+from pstored.index import Index, KeyIndex
 from pstored.lean import TYPE_CHECKING, NamedTuple, contextmanager, sha256, suppress
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Archive:
         self.outbox = os.path.join(path, "outbox")
         self.outgoing = os.path.join(path, "outgoing")
         self._unflushed = os.path.join(path, "unflushed")
-        self._harvest_index = Index(os.path.join(path, "harvests.index"))
+        self._harvest_index = KeyIndex(os.path.join(path, "harvests.index"))
         self._crash_index = Index(os.path.join(path, "crashes.index"))
         self._locked = False
         self._summaries: dict[str, dict[str, Any]] | None = None  # as long as the lock is held
@@ -255,7 +255,7 @@ class Archive:
 
     def known_keys(self, wanted: Iterable[str] | None = None) -> dict[str, list[str]]:
         """Record key to the harvests that have it, newest first; of all records, or of those with a *wanted* key."""
-        entries = self._harvest_index.healed(self.harvest_ids(), self._harvest_entry, _is_harvest_entry)
+        entries = self._harvest_index.healed(self.harvest_ids(), self._harvest_entry, lambda _: True)
         only = None if wanted is None else set(wanted)
         found: dict[str, list[str]] = {}
         for harvest_id, entry in reversed(entries.items()):
@@ -409,14 +409,6 @@ class Archive:
         if not fits:
             raise NotFoundError(f"no crash {wanted!r}", hint="see `pstored list`")
         raise NotFoundError(f"{wanted!r} fits {len(fits)} crashes: {', '.join(fits[:5])}", hint="give more of the id")
-
-
-_TEXT = frozenset({str})
-
-
-def _is_harvest_entry(entry: dict[str, Any]) -> bool:
-    keys = entry.get("keys")
-    return isinstance(keys, list) and _TEXT.issuperset(map(type, keys))
 
 
 DAMAGED: dict[str, Any] = {

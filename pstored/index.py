@@ -11,7 +11,7 @@ from pstored.errors import ArchiveError
 from pstored.lean import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
 
@@ -20,7 +20,7 @@ SPARE = 64
 
 
 class Index:
-    """A cache over a directory of entries: one JSON line for each, ``{"id": ..., ...}``; the last line of an id counts.
+    """A cache over a directory of entries: a JSON line for each, ``{"id": ..., ...}``; the last line of an id counts.
 
     Appended to without a flush, so a power cut may tear or lose lines: :class:`Archive` makes again what is missing.
     """
@@ -45,7 +45,7 @@ class Index:
             is_valid: whether a line is what :attr:`make` would give now; what is not at once is not kept.
         """
         lines = self._lines()
-        cached = {e["id"]: e for e in _parse(lines) if isinstance(e, dict) and isinstance(e.get("id"), str)}
+        cached = {entry["id"]: entry for entry in self._parse(lines)}
         found: dict[str, dict[str, Any]] = {}
         made = []
         for entry_id in ids:
@@ -74,20 +74,23 @@ class Index:
     def add(self, *entries: Mapping[str, object]) -> None:
         """Append entries; a cache that cannot be written is no error."""
         with suppress(OSError):
-            durable.append_line(self.path, _format(entries))
+            durable.append_line(self.path, self._format(entries))
 
     def _replace(self, entries: Iterable[Mapping[str, object]]) -> None:
         with suppress(ArchiveError):
             directory, name = os.path.split(self.path)
-            durable.replace_files(directory, {name: _format(entries)}, scratch=directory, durably=False)
+            durable.replace_files(directory, {name: self._format(entries)}, scratch=directory, durably=False)
+
+    def _format(self, entries: Iterable[Mapping[str, Any]]) -> bytes:
+        return b"".join(to_json(e, compact=True).encode() + b"\n" for e in entries)
+
+    def _parse(self, lines: list[bytes]) -> Iterator[dict[str, Any]]:
+        """The entries in the lines, without torn ones."""
+        return (e for e in _load(lines) if isinstance(e, dict) and isinstance(e.get("id"), str))
 
 
-def _format(entries: Iterable[Mapping[str, object]]) -> bytes:
-    return b"".join(to_json(e, compact=True).encode() + b"\n" for e in entries)
-
-
-def _parse(lines: list[bytes]) -> list[object]:
-    """What the lines hold, without torn ones; at once, which is many times faster, if all of them are whole."""
+def _load(lines: list[bytes]) -> list[object]:
+    """What each line holds as JSON; at once, which is many times faster, if all of them are whole."""
     if not lines:
         return []
     import json  # nothing to read, nothing to import
@@ -102,3 +105,34 @@ def _parse(lines: list[bytes]) -> list[object]:
         with suppress(ValueError, RecursionError):
             found.append(json.loads(line))
     return found
+
+
+class KeyIndex(Index):
+    """Which harvest has which records, as words: ``<id> <key>... <id>``, with tabs between.
+
+    The harvest reads it, and JSON takes longer to import than the rest of its work.  The id stands at both ends, which
+    tells a whole line from a torn one.
+    """
+
+    def _format(self, entries: Iterable[Mapping[str, Any]]) -> bytes:
+        return b"".join(
+            "\t".join((e["id"], *map(_to_word, e["keys"]), e["id"])).encode("ascii") + b"\n" for e in entries
+        )
+
+    def _parse(self, lines: list[bytes]) -> Iterator[dict[str, Any]]:
+        for line in lines:
+            entry_id, *keys = line.decode("ascii", "replace").split("\t")
+            if not keys or keys.pop() != entry_id or b"\0" in line:
+                continue
+            with suppress(ValueError):
+                yield {"id": entry_id, "keys": list(map(_from_word, keys)) if b"\\" in line else keys}
+
+
+def _to_word(key: str) -> str:
+    """A key as one word of ASCII; those of records that have a record's name are such already."""
+    is_one = key.isascii() and key.isprintable() and "\\" not in key
+    return key if is_one else key.encode("unicode_escape").decode("ascii")
+
+
+def _from_word(word: str) -> str:
+    return word.encode("ascii").decode("unicode_escape")

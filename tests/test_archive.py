@@ -102,7 +102,10 @@ def test_harvest_cache_heals(root: MakeRoot, pstored: Pstored) -> None:
         b"",
         whole[:50],
         whole[: len(whole) // 2 + 3],
-        whole + b'{"id": "20261123T045102Z-0123456789ab", "keys": ["x"]}\n',
+        whole[: len(whole) // 4] + whole[len(whole) // 2 :],
+        whole.replace(b":", b"\0"),
+        whole + b"20261123T045102Z-0123456789ab\tx\t20261123T045102Z-0123456789ab\n",
+        b'{"id": "20261123T045102Z-0123456789ab", "keys": ["x"]}\n' + whole,  # as it was at first
     ):
         index.write_bytes(data)
         assert Archive(str(made.archive)).known_keys() == keys

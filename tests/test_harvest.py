@@ -921,7 +921,7 @@ def test_index_that_promises_what_the_harvest_has_not(root: MakeRoot) -> None:
     run(made)
     (bundle,) = made.harvests()
     key = "dmesg-efi:" + hashlib.sha256(PANIC % b"second").hexdigest()
-    (made.archive / "harvests.index").write_text(json.dumps({"id": bundle.name, "keys": [key]}) + "\n")
+    (made.archive / "harvests.index").write_text(f"{bundle.name}\t{key}\t{bundle.name}\n")
     made.add("dmesg-efi-2", PANIC % b"second")
     done = run(made)
     assert outcomes(done) == {"dmesg-efi-2": "erased"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pstored.index import SPARE, Index
+from pstored.index import SPARE, Index, KeyIndex
 
 
 def healed(index: Index, ids: list[str], *, valid: int | None = None) -> dict[str, Any]:
@@ -86,3 +86,39 @@ def test_damage_costs_its_own_line(tmp_path: Path, damage: bytes, first: bool) -
     whole = (tmp_path / "i").read_bytes()
     (tmp_path / "i").write_bytes(damage + b"\n" + whole if first else whole + damage)
     assert healed(index, ["a", "b"]) == {"a": 1, "b": 2}
+
+
+KEYS = [
+    [],
+    ["dmesg-efi:" + "0" * 64, "console-ramoops:" + "f" * 64 + ":partial"],
+    ["a\tb", "a\nb", "a b", "\\t", "", "\0", "\udcff", "\N{SNOWMAN}", "\x1b[2J"],
+]
+
+
+def keys_of(index: Index, ids: list[str]) -> dict[str, list[str]]:
+    """What it has of *ids*, and nothing made."""
+    return {i: e["keys"] for i, e in index.healed(ids, lambda _: None, lambda _: True).items()}
+
+
+def test_keys_come_back_whatever_is_in_them(tmp_path: Path) -> None:
+    """A record that has no record's name is known by that, which may hold anything."""
+    index = KeyIndex(str(tmp_path / "i"))
+    for n, keys in enumerate(KEYS):
+        index.add({"id": str(n), "keys": keys})
+    assert keys_of(index, ["0", "1", "2"]) == {str(n): keys for n, keys in enumerate(KEYS)}
+    assert len((tmp_path / "i").read_bytes().splitlines()) == len(KEYS)
+
+
+def test_torn_line_of_keys_is_none(tmp_path: Path) -> None:
+    """Cut anywhere, or with zeros in it: a key that is lacking would have its record archived again."""
+    index = KeyIndex(str(tmp_path / "i"))
+    index.add({"id": "20261123T045102Z-0123456789ab", "keys": KEYS[1]})
+    whole = (tmp_path / "i").read_bytes()
+    for cut in range(len(whole) - 1):
+        (tmp_path / "i").write_bytes(whole[:cut])
+        assert keys_of(index, ["20261123T045102Z-0123456789ab"]) == {}
+        (tmp_path / "i").write_bytes(whole[:cut] + bytes(len(whole) - cut))
+        assert keys_of(index, ["20261123T045102Z-0123456789ab"]) == {}
+    for wrong in (b"x\t\\x4\tx", b"x\t\xff\\\tx", b"x", b"\t", b"x\ty"):
+        (tmp_path / "i").write_bytes(wrong + b"\n" + whole)
+        assert keys_of(index, ["x", "", "20261123T045102Z-0123456789ab"]).keys() - {""} == {whole[:29].decode()}
