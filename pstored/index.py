@@ -37,7 +37,8 @@ class Index:
         """The entries for exactly *ids*; what is lacking is made from the files, and kept if we may write.
 
         Lines that count no more stay until there are more of them than others: an archive at its limit loses a harvest
-        with each that comes, and its cache is not to be written anew each time.
+        with each that comes, and its cache is not to be written anew each time.  A damaged one does not stay: while it
+        is there, all take several times longer to read.
 
         Args:
             ids: what there is.
@@ -45,7 +46,8 @@ class Index:
             is_valid: whether a line is what :attr:`make` would give now; what is not at once is not kept.
         """
         lines = self._lines()
-        cached = {entry["id"]: entry for entry in self._parse(lines)}
+        whole = list(self._parse(lines))
+        cached = {entry["id"]: entry for entry in whole}
         found: dict[str, dict[str, Any]] = {}
         made = []
         for entry_id in ids:
@@ -56,7 +58,7 @@ class Index:
                     made.append(entry)
             if entry is not None:
                 found[entry_id] = entry
-        is_due = len(lines) > 2 * len(found) + SPARE
+        is_due = len(whole) < len(lines) or len(lines) > 2 * len(found) + SPARE
         if (made or is_due) and os.access(os.path.dirname(self.path), os.W_OK):
             if is_due:
                 self._replace(found.values())

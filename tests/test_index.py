@@ -86,6 +86,7 @@ def test_damage_costs_its_own_line(tmp_path: Path, damage: bytes, first: bool) -
     whole = (tmp_path / "i").read_bytes()
     (tmp_path / "i").write_bytes(damage + b"\n" + whole if first else whole + damage)
     assert healed(index, ["a", "b"]) == {"a": 1, "b": 2}
+    assert lines(index) == [("a", 1), ("b", 2)]  # and is not read a second time
 
 
 KEYS = [
