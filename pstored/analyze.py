@@ -447,10 +447,10 @@ class _Analyzer:
         for sink in enabled_sinks(self.config):
             self.outbox.put(sink, report.id, report.revision)
         self.archive.write(directory, contents | {"crash.json": dump_json(document)})
+        self.archive.add_crash_summary(report.id)
         for name in os.listdir(directory):
             if name.endswith(".txt") and name not in contents:
                 durable.remove_file(os.path.join(directory, name))
-        self.archive.add_crash_summary(report.id)
 
     # -- upkeep
 

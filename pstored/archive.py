@@ -182,7 +182,9 @@ class Archive:
 
     def write(self, directory: str, files: Mapping[str, bytes], *, durably: bool = True) -> None:
         """Put files into a directory of the archive; see :func:`pstored.durable.replace_files`."""
+        kept, self._summaries = self._summaries, None  # if it fails, which may be the flush, a report may be another
         durable.replace_files(directory, files, scratch=self.path, durably=durably)
+        self._summaries = kept
 
     def flush_names(self, *, harvests: bool) -> None:
         """Make sure that what is listed now is there after a power cut: an earlier run may have been killed in between.
@@ -218,6 +220,8 @@ class Archive:
         facts = load_json(path)
         try:
             receipts = tuple(Receipt(*(r[f] for f in Receipt._fields)) for r in facts["records"])
+            if not all(all(map(isinstance, receipt, _RECEIPT)) for receipt in receipts):
+                raise TypeError("no receipt")
         except (KeyError, TypeError) as e:
             raise ArchiveError(f"{path!r} is not a harvest: {e!r}") from e
         return Harvest(harvest_id, facts, receipts)
@@ -337,16 +341,12 @@ class Archive:
 
     def _is_half_made(self, crash_id: str) -> bool:
         """Whether the directory is that of a crash whose making was cut short: its report comes last."""
-        directory = self.crash_directory(crash_id)
         try:
-            names = os.listdir(directory)
+            names = os.listdir(self.crash_directory(crash_id))
         except OSError:
             return False
-        return "crash.json" not in names and "delivered.json" not in names and self._is_unanalyzed(crash_id)
-
-    def _is_unanalyzed(self, crash_id: str) -> bool:
-        stamp = crash_id.split("-")[0]
-        return any(harvest_id.startswith(stamp) for harvest_id in self.unanalyzed())
+        is_made = not {"crash.json", "delivered.json"}.isdisjoint(names)
+        return not is_made and any(harvest_id.startswith(crash_id[:17]) for harvest_id in self.unanalyzed())
 
     def _is_fresh(self, entry: dict[str, Any]) -> bool:
         """Whether a cached line is that of the report on the disk: lines are not flushed, so an older may come back."""
@@ -365,7 +365,8 @@ class Archive:
             summary = DAMAGED
         if not _is_summary(summary):
             summary = DAMAGED
-        return {"id": crash_id, "state": state} | summary
+        ours = {"id": crash_id, "state": state}
+        return ours | summary | ours  # whatever a summary that somebody has changed calls itself
 
     def load_crash(self, crash_id: str) -> dict[str, Any]:
         """Read crash.json as it is.
@@ -411,6 +412,8 @@ class Archive:
         raise NotFoundError(f"{wanted!r} fits {len(fits)} crashes: {', '.join(fits[:5])}", hint="give more of the id")
 
 
+_RECEIPT = (str, int, str, str, str, int, str | None)
+"""What the values of a :class:`Receipt` are."""
 DAMAGED: dict[str, Any] = {
     "time": None,
     "doubtful": True,
@@ -433,12 +436,20 @@ _LATER: dict[str, Any] = {"signature": None, "signature_loose": None, "sender": 
 """What the summaries of older reports lack."""
 
 
+_SUMMARY: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("method", "confidence", "title", "kind", "severity"), str),
+    **dict.fromkeys(("time", "boot", "kernel", "function", "backend"), (str, type(None))),
+    **dict.fromkeys(("signature", "signature_loose", "sender"), (str, type(None))),
+    **dict.fromkeys(("doubtful", "complete"), bool),
+    **dict.fromkeys(("order", "revision"), int),
+    "harvests": list,
+}
+
+
 def _is_summary(entry: dict[str, Any]) -> bool:
     return (
         entry.keys() >= DAMAGED.keys()
-        and isinstance(entry["order"], int)
-        and isinstance(entry["revision"], int)
-        and isinstance(entry["harvests"], list)
+        and all(map(isinstance, map(entry.get, _SUMMARY), _SUMMARY.values()))
         and all(isinstance(harvest_id, str) and is_id(harvest_id) for harvest_id in entry["harvests"])
     )
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The archive: ids, caches that heal, and reading what others may have damaged."""
 
+import errno
 import json
 import os
 import re
@@ -12,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored import durable
-from pstored.archive import STRAGGLERS, Archive, Receipt, is_id, make_id
+from pstored import durable, steps
+from pstored.archive import _SUMMARY, STRAGGLERS, Archive, Receipt, is_id, make_id
 from pstored.crashes.report import Report
 from pstored.documents import dump_json, seal
-from pstored.errors import ArchiveError, NotFoundError
+from pstored.errors import ArchiveError, DiskError, NotFoundError
 from tests.conftest import MakeRoot, Pstored, Root, forked
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
@@ -128,6 +129,60 @@ def test_crashes_are_looked_for_once_while_the_lock_is_held(root: MakeRoot, psto
         archive.add_crash_summary(ids[2])
         assert [s["title"] for s in archive.crash_summaries()][1:] == ["made anew"]
     assert [s["id"] for s in archive.crash_summaries()] == ids[2:]
+
+
+def test_report_that_calls_itself_another_crash_is_its_own(root: MakeRoot, pstored: Pstored) -> None:
+    """Whatever id stands in the summary of a report that somebody has changed: no other crash's line is its."""
+    made = root()
+    archive = collected(made, pstored, 2)
+    mine, other = archive.crash_summaries()
+    report = made.crashes()[0] / "crash.json"
+    document = json.loads(report.read_bytes())
+    for name in (other["id"], 7, "a\0b", None):
+        document["summary"] |= {"id": name, "state": other["state"], "title": "another"}
+        report.write_bytes(dump_json(document))
+        listed = archive.crash_summaries()
+        assert [(s["id"], s["title"]) for s in listed] == [(mine["id"], "another"), (other["id"], other["title"])]
+        assert archive.crash_summaries() == listed
+
+
+def test_receipt_that_is_none_costs_its_harvest_and_no_other(root: MakeRoot, pstored: Pstored) -> None:
+    """A harvest.json that somebody has changed: its records count as not archived, and the next pass is done."""
+    made = root()
+    archive = collected(made, pstored, 2)
+    first, second = made.harvests()
+    document = json.loads((first / "harvest.json").read_bytes())
+    (made.archive / "harvests.index").unlink()
+    for field, value in (("key", []), ("name", {}), ("size", "9"), ("mtime_ns", None), ("error", 1)):
+        records = [r | {field: value} for r in document["records"]]
+        (first / "harvest.json").write_bytes(dump_json(document | {"records": records}))
+        with pytest.raises(ArchiveError, match="no receipt"):
+            archive.load_harvest(first.name)
+        assert set(*archive.known_keys().values()) == {second.name}
+        assert pstored("harvest", root=made).status == 0
+
+
+def test_report_that_was_written_before_the_disk_failed_counts(root: MakeRoot, pstored: Pstored) -> None:
+    """While the lock is held, too: the flush of a directory fails when its files have their names."""
+    made = root()
+    archive = collected(made, pstored, 2)
+    crash_id = archive.crash_ids()[0]
+    report = archive.load_crash(crash_id)
+    report["summary"]["title"] = "made anew"
+
+    def child() -> list[str]:
+        def hook(name: str) -> None:
+            if name == f"fsync {archive.crash_directory(crash_id)}":
+                raise OSError(errno.EIO, "the disk fails")
+
+        with archive.lock():
+            archive.crash_summaries()
+            steps.hook = hook
+            with pytest.raises(DiskError):
+                archive.write(archive.crash_directory(crash_id), {"crash.json": dump_json(report)})
+            return [s["title"] for s in archive.crash_summaries()]
+
+    assert forked(child)[0] == "made anew"
 
 
 def test_lock_keeps_others_out_and_clears_litter(tmp_path: Path) -> None:
@@ -255,6 +310,33 @@ def test_report_that_is_damaged_is_a_row_and_a_problem(root: MakeRoot, pstored: 
     assert pstored("analyze", "--all", root=made).status == 0
     assert "damaged" not in pstored("list", root=made).stdout
     assert pstored("verify", root=made).status == 0
+
+
+@pytest.mark.parametrize("field", sorted(_SUMMARY))
+def test_summary_with_a_value_that_is_none_of_ours_is_damaged(root: MakeRoot, pstored: Pstored, field: str) -> None:
+    """Of any field: it is read by the list, the history of boots and the sinks, and must not end them."""
+    made = root()
+    archive = collected(made, pstored, 1)
+    report = made.crashes()[0] / "crash.json"
+    document = json.loads(report.read_bytes())
+    for value in ({}, [7], 7.5):
+        document["summary"][field] = value
+        report.write_bytes(dump_json(document))
+        assert ["report is damaged" in s["title"] for s in archive.crash_summaries()] == [True]
+
+
+def test_boot_that_is_none_does_not_end_collect(root: MakeRoot, pstored: Pstored) -> None:
+    """In the summary of a report that somebody has changed: what comes is collected and listed."""
+    made = root()
+    collected(made, pstored, 1)
+    report = made.crashes()[0] / "crash.json"
+    document = json.loads(report.read_bytes())
+    document["summary"]["boot"] = {}
+    report.write_bytes(dump_json(document))
+    made.add_erst_crash(7, PANIC % b"the next")
+    assert pstored("collect", root=made).status == 0
+    assert len(made.crashes()) == 2
+    assert pstored("boots", root=made).status == 0
 
 
 def test_stale_line_of_the_crash_index_is_replaced(root: MakeRoot, pstored: Pstored) -> None:

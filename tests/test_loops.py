@@ -101,7 +101,20 @@ def test_order_is_that_of_collection() -> None:
     assert seen.before("20261121T000000Z-0123456789ab", 0) is None
 
 
-@pytest.mark.parametrize("row", [None, 7, {}, {"count": 1}, {"count": "x", "since": None, "collected_by": None}, []])
+@pytest.mark.parametrize(
+    "row",
+    [
+        None,
+        7,
+        [],
+        {},
+        {"count": 1},
+        {"count": "x", "since": None, "collected_by": None},
+        {"count": float("inf"), "since": None, "collected_by": None},
+        {"count": 3, "since": 7, "collected_by": None},
+        {"count": 3, "since": None, "collected_by": []},
+    ],
+)
 def test_rows_that_are_none(row: object) -> None:
     """Of an older report, of a machine of which nothing is known, or damaged."""
     summary = {"id": "20261123T000000Z-0123456789ab", "order": 0, "boot": None, "signature_loose": None, "row": row}

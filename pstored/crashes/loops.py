@@ -106,9 +106,10 @@ def read_row(summary: Mapping[str, Any]) -> Row | None:
     """The row in a line of ``pstored list``; None in an older one's, and where it may be another machine's."""
     row = summary.get("row")
     try:
-        return None if row is None else Row(int(row["count"]), row["since"], row["collected_by"])
-    except (KeyError, TypeError, ValueError):
+        found = None if row is None else Row(row["count"], row["since"], row["collected_by"])
+    except (KeyError, TypeError):
         return None
+    return found if found is not None and all(map(isinstance, found, (int, str | None, str | None))) else None
 
 
 def follow(before: Ended | None, end: End, boots: Sequence[str]) -> Row:
