@@ -340,11 +340,11 @@ class Archive:
         return [state.st_mtime_ns, state.st_size, state.st_ino]
 
     def _is_half_made(self, crash_id: str) -> bool:
-        """Whether the directory is that of a crash whose making was cut short: its report comes last."""
+        """Whether the directory is that of a crash whose making, or whose removal, was cut short, or goes on."""
         try:
             names = os.listdir(self.crash_directory(crash_id))
-        except OSError:
-            return False
+        except OSError as e:
+            return e.errno == errno.ENOENT  # gone since it was listed
         is_made = not {"crash.json", "delivered.json"}.isdisjoint(names)
         return not is_made and any(harvest_id.startswith(crash_id[:17]) for harvest_id in self.unanalyzed())
 

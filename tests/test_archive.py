@@ -185,6 +185,18 @@ def test_report_that_was_written_before_the_disk_failed_counts(root: MakeRoot, p
     assert forked(child)[0] == "made anew"
 
 
+def test_crash_that_goes_while_it_is_listed_is_not_damaged(root: MakeRoot, pstored: Pstored) -> None:
+    """Readers take no lock: between the directory and the report the archive's limits may have taken it."""
+    made = root()
+    archive = collected(made, pstored, 2)
+    gone, stays = archive.crash_ids()
+    shutil.rmtree(archive.crash_directory(gone))
+    with archive.lock():
+        assert [s["id"] for s in archive.crash_summaries()] == [stays]
+        archive.add_crash_summary(gone)
+        assert [s["id"] for s in archive.crash_summaries()] == [stays]
+
+
 def test_lock_keeps_others_out_and_clears_litter(tmp_path: Path) -> None:
     """A second writer waits; what killed runs left, wherever our temporary names are made, is gone inside."""
     archive = Archive(str(tmp_path / "a"))
@@ -319,7 +331,8 @@ def test_summary_with_a_value_that_is_none_of_ours_is_damaged(root: MakeRoot, ps
     archive = collected(made, pstored, 1)
     report = made.crashes()[0] / "crash.json"
     document = json.loads(report.read_bytes())
-    for value in ({}, [7], 7.5):
+    values: list[object] = [{}, [7], 7.5]
+    for value in values:
         document["summary"][field] = value
         report.write_bytes(dump_json(document))
         assert ["report is damaged" in s["title"] for s in archive.crash_summaries()] == [True]
