@@ -64,10 +64,10 @@ def candidates(text: bytes) -> list[tuple[int, bytes]]:
 class _Choice(NamedTuple):
     """The rules of one anchor."""
 
-    first: re.Pattern[bytes]
-    """All of them, a group for each: the number of the group that is found is that of the first rule that fits."""
-    rules: list[tuple[int, Rule, re.Pattern[bytes]]]
-    """Number among all rules, rule, its own pattern."""
+    pattern: re.Pattern[bytes]
+    """All of them, the first that fits counts: a group for each, and behind it the groups that it names."""
+    rules: dict[int, tuple[int, Rule, dict[str, int]]]
+    """By the number of its group: number among all rules, rule, and the groups that it names."""
 
 
 _NAMED_GROUP = re.compile(rb"\(\?P<\w+>")
@@ -75,20 +75,29 @@ _NAMED_GROUP = re.compile(rb"\(\?P<\w+>")
 
 @cache
 def _choice(anchor: bytes) -> _Choice:
-    rules = [(n, rule, re.compile(rule.pattern)) for n, rule in enumerate(RULES) if rule.anchor == anchor]
-    nameless = (_NAMED_GROUP.sub(b"(?:", rule.pattern) for _, rule, _ in rules)
-    return _Choice(re.compile(b"|".join(b"(%s)" % pattern for pattern in nameless)), rules)
+    patterns: list[bytes] = []
+    rules: dict[int, tuple[int, Rule, dict[str, int]]] = {}
+    group = 1
+    for n, rule in enumerate(RULES):
+        if rule.anchor == anchor:
+            own = re.compile(rule.pattern)
+            patterns.append(b"(%s)" % _NAMED_GROUP.sub(b"(", rule.pattern))
+            rules[group] = n, rule, {name: group + at for name, at in own.groupindex.items()}
+            group += 1 + own.groups
+    return _Choice(re.compile(b"|".join(patterns)), rules)
 
 
 def match_header(text: bytes, anchors: Iterable[bytes]) -> Header | None:
     """What a line is the first of, given the anchors that it holds; None if of nothing.  The first rule counts."""
-    fitting = []
+    first = None
     for anchor in set(anchors):
-        first, rules = _choice(anchor)
-        if (found := first.match(text)) is not None and found.lastindex is not None:
-            fitting.append(rules[found.lastindex - 1])
-    if not fitting:
+        pattern, rules = _choice(anchor)
+        found = pattern.match(text)
+        if found is not None and found.lastindex is not None:  # the rule's own group is closed last
+            number, rule, names = rules[found.lastindex]
+            if first is None or number < first[0]:
+                first = number, rule, names, found
+    if first is None:
         return None
-    _, rule, pattern = min(fitting)
-    groups = {} if (found := pattern.match(text)) is None else found.groupdict()
-    return Header(rule.kind, rule.role, {name: value for name, value in groups.items() if value is not None})
+    _, rule, names, found = first
+    return Header(rule.kind, rule.role, {name: found[at] for name, at in names.items() if found[at] is not None})
