@@ -65,16 +65,13 @@ class Trace:
     """One trace while it is read."""
 
     title: str
+    aside: bool = False
+    """Whether it is of something else than what is reported."""
     frames: list[Frame] = field(default_factory=list)
     pc: Frame | None = None
     """Where the processor was that the trace is of."""
     inner: Frame | None = None
     """The same, printed within the trace: of the code that an interrupt or exception interrupted."""
-
-    @property
-    def aside(self) -> bool:
-        """Whether it is of something else than what is reported."""
-        return _ASIDE.match(self.title) is not None
 
     def whole(self) -> list[Frame]:
         """Program counter and frames, innermost first; what stands in both, once."""
@@ -148,7 +145,16 @@ class _Reader:
         self.named: list[bytes] = []
         """Lines that name registers."""
 
-    def read(self, text: bytes) -> bool:
+    def read_lines(self, lines: Iterable[tuple[int, bytes | Words]]) -> None:
+        """All lines of the report."""
+        for index, line in lines:
+            if not isinstance(line, bytes):
+                self._read_frame(line)
+            elif not self._read(line):
+                continue
+            self.found.last = index
+
+    def _read(self, text: bytes) -> bool:
         """Whether the line said anything."""
         has_symbol = text.find(b"+0x") >= 0
         at = 0
@@ -159,35 +165,38 @@ class _Reader:
                 if at == len(text):
                     return True
             if not has_symbol and (bare := parse_bare(text, at, self.context)) is not None:
-                self.take(bare)
+                self._take(bare)
                 return True
         return self._read_symbol(text, at) if has_symbol else self._read_words(text)
 
     def _read_symbol(self, text: bytes, at: int) -> bool:
         if text.find(b" from ") >= 0 and (pair := parse_from(text, at, self.context)) is not None:
-            self.take(pair[0])
+            self._take(pair[0])
             self.caller = pair[1]
             return True
         frame = parse_frame(text, at, self.context)
         if frame is not None:
-            self.take(frame)
+            self._take(frame)
             return True
         if self.found.lock is None and text.find(b"at:") >= 0 and (lock := _LOCK_AT.match(text)):
             self.found.lock = lock[1].decode()
         return self._read_position(text) or self._read_words(text)
 
-    def read_frame(self, words: Words) -> None:
+    def _read_frame(self, words: Words) -> None:
         """The same of a line that is nothing but a frame."""
-        mark, address, doubt, name, name_module, caller, offset, size, module, unreliable = words
+        _, _, mark, address, doubt, name, name_module, caller, offset, size, module, unreliable, _ = words
         if mark:
             self.context = parse_mark(mark)[0] or self.context
         if caller:
-            self.take(make_frame(address, doubt, name, b"", b"", name_module, b"", self.context))
+            self._take(make_frame(address, doubt, name, b"", b"", name_module, b"", self.context))
             self.caller = make_frame(b"", b"", caller, offset, size, module, unreliable, self.context)
-        else:
-            self.take(make_frame(address, doubt, name, offset, size, module, unreliable, self.context))
+        elif self.wants_lock or self.caller is not None or self.frames >= MOST_FRAMES:
+            self._take(make_frame(address, doubt, name, offset, size, module, unreliable, self.context))
+        else:  # nearly always
+            self.frames += 1
+            self.trace.frames.append(make_frame(address, doubt, name, offset, size, module, unreliable, self.context))
 
-    def take(self, frame: Frame) -> None:
+    def _take(self, frame: Frame) -> None:
         """Add a frame to the trace."""
         if self.wants_lock:
             self.found.lock = self.found.lock or frame.function
@@ -227,14 +236,18 @@ class _Reader:
         self._flush()
         self.wants_lock = title.endswith(" at:")
         self.context = "task"
-        if not self.trace.frames and self.trace.title.endswith("grace-period kthread stack dump:"):
-            return  # its "task:" line, or "Call Trace:"
-        if not self.trace.frames and not self.trace.aside and not _ASIDE.match(title):
-            # registers, then "Call Trace:": one trace
-            self.trace.title = title
-            return
-        self.trace = Trace(title)
-        self.found.traces.append(self.trace)
+        trace = Trace(title, _ASIDE.match(title) is not None)
+        if not self.trace.frames:
+            if self.trace.title.endswith("grace-period kthread stack dump:"):
+                return  # its "task:" line, or "Call Trace:"
+            if not self.trace.aside and not trace.aside:
+                self.trace.title = title  # registers, then "Call Trace:": one trace
+                return
+        self._add(trace)
+
+    def _add(self, trace: Trace) -> None:
+        self.trace = trace
+        self.found.traces.append(trace)
 
     def _read_words(self, text: bytes) -> bool:
         if self.caller is not None:
@@ -269,8 +282,8 @@ class _Reader:
 
     def _read_title(self, title: str) -> None:
         if title.startswith(_ANOTHER) and self.trace.pc is not None and not self.trace.frames:
-            self.trace = Trace(title)  # the one before was interrupted in a place of which there is no trace
-            self.found.traces.append(self.trace)
+            # the one before was interrupted in a place of which there is no trace
+            self._add(Trace(title, _ASIDE.match(title) is not None))
         else:
             self._begin(title)
 
@@ -303,13 +316,6 @@ def read_details(lines: Iterable[tuple[int, bytes | Words]]) -> Details:
         lines: index in the log, and text, or the words of a line that is nothing but a frame.
     """
     reader = _Reader()
-    last = 0
-    for index, line in lines:
-        if not isinstance(line, bytes):
-            reader.read_frame(line)
-        elif not reader.read(line):
-            continue
-        last = index
-    reader.found.last = last
+    reader.read_lines(lines)
     reader.finish()
     return reader.found

@@ -91,7 +91,8 @@ def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Frame | None
 
 
 Words = tuple[bytes, ...]
-"""What a line says that is nothing but a frame: the groups of PLAIN, empty what it does not say."""
+"""What a line says that is nothing but a frame: two words of its prefix, the groups of PLAIN, one of no meaning here;
+empty what it does not say."""
 
 
 def make_frame(

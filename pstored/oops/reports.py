@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from pstored.oops.frames import Words as FrameWords
 from pstored.oops.headers import Header, candidates, match_header
@@ -361,10 +361,8 @@ def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[tup
         # in a stall, the other CPUs answer with their traces
         return writer == caller or (stalls and writer is not None and writer.startswith("C"))
 
-    if report.headless:
-        for i in range(report.first, report.at):
-            if _same_writer(line := view[i], report.line):
-                yield i, line.text
-    yield report.at, report.line.text
+    before = range(report.first, report.at) if report.headless else ()
+    head = [(i, line.text) for i in before if _same_writer(line := view[i], report.line)]
     last = max(report.last, report.reach) if reach else report.last
-    yield from view.messages(report.at + 1, last, None if caller is None else is_ours)
+    body = view.messages(report.at + 1, last, None if caller is None else is_ours)
+    return chain(head, [(report.at, report.line.text)], body)

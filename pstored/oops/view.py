@@ -16,7 +16,6 @@ _LINES = re.compile(
     re.MULTILINE,
 )
 _TIMED, _CALLER, _NAME, _TEXT = 0, 1, 5, 12
-_FRAME = slice(2, 12)
 """Groups of the pattern."""
 
 
@@ -57,7 +56,11 @@ class View:
         """
         rows = _LINES.findall(b"\n".join(self.raw[first:last])) if first < last else []
         known = self._known
+        all_are_ours = known is None and is_ours is None
         for index, row in enumerate(rows, first):
+            if all_are_ours and row[_NAME]:
+                yield index, row
+                continue
             caller = row[_CALLER].decode() if row[_CALLER] else None
             if row[_NAME]:
                 if known is not None:
@@ -65,7 +68,7 @@ class View:
                         continue
                     caller = known[index].caller or caller
                 if is_ours is None or is_ours(caller):
-                    yield index, row[_FRAME]
+                    yield index, row
                 continue
             text = row[_TEXT]
             if known is not None or not (text and row[_TIMED]):
