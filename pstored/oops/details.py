@@ -22,7 +22,9 @@ from pstored.oops.frames import (
     USER_PC,
     Words,
     is_task_title,
-    make_frame,
+    make_callees,
+    make_caller,
+    make_frames,
     parse_bare,
     parse_frame,
     parse_from,
@@ -145,11 +147,11 @@ class _Reader:
         self.named: list[bytes] = []
         """Lines that name registers."""
 
-    def read_lines(self, lines: Iterable[tuple[int, bytes | Words]]) -> None:
+    def read_lines(self, lines: Iterable[tuple[int, bytes | list[Words]]]) -> None:
         """All lines of the report."""
         for index, line in lines:
-            if not isinstance(line, bytes):
-                self._read_frame(line)
+            if isinstance(line, list):
+                self._read_frames(line)
             elif not self._read(line):
                 continue
             self.found.last = index
@@ -165,46 +167,42 @@ class _Reader:
                 if at == len(text):
                     return True
             if not has_symbol and (bare := parse_bare(text, at, self.context)) is not None:
-                self._take(bare)
+                self._take([bare])
                 return True
         return self._read_symbol(text, at) if has_symbol else self._read_words(text)
 
     def _read_symbol(self, text: bytes, at: int) -> bool:
         if text.find(b" from ") >= 0 and (pair := parse_from(text, at, self.context)) is not None:
-            self._take(pair[0])
+            self._take([pair[0]])
             self.caller = pair[1]
             return True
         frame = parse_frame(text, at, self.context)
         if frame is not None:
-            self._take(frame)
+            self._take([frame])
             return True
         if self.found.lock is None and text.find(b"at:") >= 0 and (lock := _LOCK_AT.match(text)):
             self.found.lock = lock[1].decode()
         return self._read_position(text) or self._read_words(text)
 
-    def _read_frame(self, words: Words) -> None:
-        """The same of a line that is nothing but a frame."""
-        _, _, mark, address, doubt, name, name_module, caller, offset, size, module, unreliable, _ = words
+    def _read_frames(self, lines: list[Words]) -> None:
+        """The same of lines that are nothing but frames."""
+        mark, caller = lines[0][2], lines[0][7]
         if mark:
             self.context = parse_mark(mark)[0] or self.context
         if caller:
-            self._take(make_frame(address, doubt, name, b"", b"", name_module, b"", self.context))
-            self.caller = make_frame(b"", b"", caller, offset, size, module, unreliable, self.context)
-        elif self.wants_lock or self.caller is not None or self.frames >= MOST_FRAMES:
-            self._take(make_frame(address, doubt, name, offset, size, module, unreliable, self.context))
-        else:  # nearly always
-            self.frames += 1
-            self.trace.frames.append(make_frame(address, doubt, name, offset, size, module, unreliable, self.context))
+            self._take(make_callees(lines, self.context))
+            self.caller = make_caller(lines[-1], self.context)
+        else:
+            self._take(make_frames(lines, self.context))
 
-    def _take(self, frame: Frame) -> None:
-        """Add a frame to the trace."""
+    def _take(self, frames: list[Frame]) -> None:
+        """Add to the trace."""
         if self.wants_lock:
-            self.found.lock = self.found.lock or frame.function
+            self.found.lock = self.found.lock or frames[0].function
             self.wants_lock = False
-        self.frames += 1
         self.caller = None
-        if self.frames <= MOST_FRAMES:
-            self.trace.frames.append(frame)
+        self.trace.frames += frames[: max(0, MOST_FRAMES - self.frames)]
+        self.frames += len(frames)
 
     def finish(self) -> None:
         """Behind the last line."""
@@ -309,7 +307,7 @@ class _Reader:
             )
 
 
-def read_details(lines: Iterable[tuple[int, bytes | Words]]) -> Details:
+def read_details(lines: Iterable[tuple[int, bytes | list[Words]]]) -> Details:
     """What the lines of one report say, its first line included.
 
     Args:

@@ -95,6 +95,58 @@ Words = tuple[bytes, ...]
 empty what it does not say."""
 
 
+_new = tuple.__new__
+"""As Frame() does, but a log has thousands of them."""
+
+
+def make_frames(lines: Iterable[Words], context: str) -> list[Frame]:
+    """The frames of lines none of which names a caller."""
+    return [
+        _new(
+            Frame,
+            (
+                name.decode(),
+                int(offset, 16),
+                int(size, 16),
+                module.decode() if module else None,
+                not (doubt or unreliable),
+                int(address, 16) if address else None,
+                context,
+                None,
+                None,
+            ),
+        )
+        for _, _, _, address, doubt, name, _, _, offset, size, module, unreliable, _ in lines
+    ]
+
+
+def make_callees(lines: Iterable[Words], context: str) -> list[Frame]:
+    """The frames of lines each of which names a caller, too, who is the next line's callee."""
+    return [
+        _new(
+            Frame,
+            (
+                name.decode(),
+                None,
+                None,
+                module.decode() if module else None,
+                not doubt,
+                int(address, 16) if address else None,
+                context,
+                None,
+                None,
+            ),
+        )
+        for _, _, _, address, doubt, name, module, *_ in lines
+    ]
+
+
+def make_caller(line: Words, context: str) -> Frame:
+    """The caller that a line names."""
+    _, _, _, _, _, _, _, name, offset, size, module, unreliable, _ = line
+    return make_frame(b"", b"", name, offset, size, module, unreliable, context)
+
+
 def make_frame(
     address: bytes,
     doubt: bytes,
@@ -106,7 +158,7 @@ def make_frame(
     context: str,
 ) -> Frame:
     """The frame that a line's words tell of."""
-    return tuple.__new__(  # as Frame() does, but a log has thousands of them
+    return _new(
         Frame,
         (
             name.decode(),

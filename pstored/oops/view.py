@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from pstored.oops.frames import PLAIN, Words
-from pstored.oops.lines import LONGEST_LINE, Line, from_kmsg, parse_line, split_joined, split_line
+from pstored.oops.lines import JOINED, LONGEST_LINE, Line, from_kmsg, parse_line, split_joined, split_line
 from pstored.parse.kmsg import KmsgLine
 
 #   What nearly all lines of a report are: printk's own prefix, and behind it a frame in one of its frequent forms and
@@ -15,8 +15,12 @@ _LINES = re.compile(
     rb"|(?![^ :\n]{1,64}+ kernel: |[0-9]{3}: |c[0-9]{1,2} )([^\r\n]{1,%d}+)\r?$|[^\n]*)" % (PLAIN, LONGEST_LINE - 64),
     re.MULTILINE,
 )
-_TIMED, _CALLER, _NAME, _TEXT = 0, 1, 5, 12
+_TIMED, _CALLER, _MARK, _NAME, _FROM, _TEXT = 0, 1, 2, 5, 7, 12
 """Groups of the pattern."""
+
+
+IsOurs = Callable[[str | None], bool]
+"""Whether what a caller says counts."""
 
 
 class View:
@@ -45,9 +49,11 @@ class View:
             at, found = found, text.find(word, found + len(word))
 
     def messages(
-        self, first: int, last: int, is_ours: Callable[[str | None], bool] | None = None
-    ) -> Iterator[tuple[int, bytes | Words]]:
-        """What the kernel's lines from *first* up to *last* say, by index: a text, or the words of a frame.
+        self, first: int, last: int, is_ours: IsOurs | None = None
+    ) -> Iterator[tuple[int, bytes | list[Words]]]:
+        """What the kernel's lines from *first* up to *last* say: a text, or the words of frames.
+
+        The index is that of the last line.  Of frames on end, only the first may have a mark, and all have callers or none.
 
         Args:
             first: index of the first line.
@@ -56,25 +62,46 @@ class View:
         """
         rows = _LINES.findall(b"\n".join(self.raw[first:last])) if first < last else []
         known = self._known
-        all_are_ours = known is None and is_ours is None
+        all_count = known is None and is_ours is None
+        frames: list[Words] = []
+        at = first
         for index, row in enumerate(rows, first):
-            if all_are_ours and row[_NAME]:
-                yield index, row
-                continue
-            caller = row[_CALLER].decode() if row[_CALLER] else None
             if row[_NAME]:
-                if known is not None:
-                    if known[index].facility:
-                        continue
-                    caller = known[index].caller or caller
-                if is_ours is None or is_ours(caller):
-                    yield index, row
+                if all_count or self._counts(index, row, is_ours):
+                    if frames and (row[_MARK] or (not row[_FROM]) != (not frames[0][_FROM])):
+                        yield at, frames
+                        frames = []
+                    frames.append(row)
+                    at = index
                 continue
+            if frames:
+                yield at, frames
+                frames = []
             text = row[_TEXT]
-            if known is not None or not (text and row[_TIMED]):
-                text, _, caller, foreign = split_line(self.raw[index]) if known is None else from_kmsg(known[index])
-                if foreign:
-                    continue
-            if is_ours is None or is_ours(caller):
-                for piece in split_joined(text):
-                    yield index, piece
+            if all_count and text and row[_TIMED]:
+                pieces = [text] if len(text) < JOINED else split_joined(text)
+            else:
+                pieces = self._texts(index, row, is_ours)
+            for piece in pieces:
+                yield index, piece
+        if frames:
+            yield at, frames
+
+    def _counts(self, index: int, row: Words, is_ours: IsOurs | None) -> bool:
+        """Whether a frame is the kernel's, and of the caller that is asked for."""
+        caller = row[_CALLER].decode() or None
+        if self._known is not None:
+            known = self._known[index]
+            if known.facility:
+                return False
+            caller = known.caller or caller
+        return is_ours is None or is_ours(caller)
+
+    def _texts(self, index: int, row: Words, is_ours: IsOurs | None) -> list[bytes]:
+        """The messages of any other line, if they count."""
+        text, caller, foreign = row[_TEXT], row[_CALLER].decode() or None, False
+        if self._known is not None:
+            text, _, caller, foreign = from_kmsg(self._known[index])
+        elif not (text and row[_TIMED]):
+            text, _, caller, foreign = split_line(self.raw[index])
+        return [] if foreign or not (is_ours is None or is_ours(caller)) else split_joined(text)
