@@ -344,9 +344,7 @@ def _end(view: View, report: Report, limit: int) -> int:
     return max(limit, report.at + 1)
 
 
-def lines_of(
-    view: View, report: Report, *, reach: bool = False
-) -> Iterator[tuple[int, bytes | list[FrameWords]]]:
+def lines_of(view: View, report: Report, *, reach: bool = False) -> Iterator[tuple[int, bytes | list[FrameWords]]]:
     """The lines of a report by their indices, as texts, or as the words of what is nothing but a frame.
 
     Those of other tasks and CPUs are left out where the log tells.

@@ -39,5 +39,5 @@ def strict(kind: str, frames: Iterable[str], function: str | None, title: str) -
 
 
 def _digest(words: list[str]) -> str:
-    text = "".join(f"{word}\n" for word in words)
+    text = "\n".join((*words, ""))
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:LENGTH]

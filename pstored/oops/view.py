@@ -53,7 +53,8 @@ class View:
     ) -> Iterator[tuple[int, bytes | list[Words]]]:
         """What the kernel's lines from *first* up to *last* say: a text, or the words of frames.
 
-        The index is that of the last line.  Of frames on end, only the first may have a mark, and all have callers or none.
+        The index is that of the last line.  Of frames that stand together, only the first may have a mark, and all have
+        callers or none has.
 
         Args:
             first: index of the first line.
