@@ -18,6 +18,8 @@ from pstored.oops.facts import (
     parse_task,
 )
 from pstored.oops.frames import (
+    CALLER,
+    MARK,
     TITLE,
     USER_PC,
     Words,
@@ -186,10 +188,10 @@ class _Reader:
 
     def _read_frames(self, lines: list[Words]) -> None:
         """The same of lines that are nothing but frames."""
-        mark, caller = lines[0][2], lines[0][7]
-        if mark:
-            self.context = parse_mark(mark)[0] or self.context
-        if caller:
+        first = lines[0]
+        if first[MARK]:
+            self.context = parse_mark(first[MARK])[0] or self.context
+        if first[CALLER]:
             self._take(make_callees(lines, self.context))
             self.caller = make_caller(lines[-1], self.context)
         else:

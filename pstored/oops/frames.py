@@ -93,6 +93,8 @@ def parse_frame(text: bytes, at: int = 0, context: str = "task") -> Frame | None
 Words = tuple[bytes, ...]
 """What a line says that is nothing but a frame: two words of its prefix, the groups of PLAIN, one of no meaning here;
 empty what it does not say."""
+MARK, NAME, CALLER = 2, 5, 7
+"""Places of some of them."""
 
 
 _new = tuple.__new__

@@ -158,7 +158,7 @@ _REST_OF_NAME = re.compile(_AFTER_NAME)
 
 def _names_process(view: View, index: int, line: Line) -> bool:
     """Whether a line begins with a process's name, which may be anything, and not with the kernel's words."""
-    behind = view[index + 1].text if index + 1 < len(view) else b""
+    behind = view.text(index + 1) if index + 1 < len(view) else b""
     return _NAME.match(line.text) is not None or _REST_OF_NAME.match(behind) is not None
 
 
@@ -336,7 +336,7 @@ def _end(view: View, report: Report, limit: int) -> int:
         if is_end(line.text):
             report.ended = True
             # x86: once more where the one was that died first
-            summary = i + 1 < limit and view[i + 1].text.startswith(b"RIP: ")
+            summary = i + 1 < limit and view.text(i + 1).startswith(b"RIP: ")
             return i + 2 if summary else i + 1
         if report.kind in _CLOSED and _RULE.match(line.text):
             report.ended = True

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from pstored.oops.frames import PLAIN, Words
+from pstored.oops.frames import CALLER, MARK, NAME, PLAIN, Words
 from pstored.oops.lines import JOINED, LONGEST_LINE, Line, from_kmsg, parse_line, split_joined, split_line
 from pstored.parse.kmsg import KmsgLine
 
@@ -15,8 +15,8 @@ _LINES = re.compile(
     rb"|(?![^ :\n]{1,64}+ kernel: |[0-9]{3}: |c[0-9]{1,2} )([^\r\n]{1,%d}+)\r?$|[^\n]*)" % (PLAIN, LONGEST_LINE - 64),
     re.MULTILINE,
 )
-_TIMED, _CALLER, _MARK, _NAME, _FROM, _TEXT = 0, 1, 2, 5, 7, 12
-"""Groups of the pattern."""
+_TIMED, _WRITER, _TEXT = 0, 1, 12
+"""Groups of the pattern that are no words of a frame."""
 
 
 IsOurs = Callable[[str | None], bool]
@@ -37,6 +37,10 @@ class View:
 
     def __getitem__(self, index: int) -> Line:
         return parse_line(self.raw[index]) if self._known is None else from_kmsg(self._known[index])
+
+    def text(self, index: int) -> bytes:
+        """What a line says, its prefixes taken off."""
+        return split_line(self.raw[index])[0] if self._known is None else from_kmsg(self._known[index]).text
 
     def holding(self, word: bytes, first: int, last: int) -> Iterator[int]:
         """Those of the lines from *first* up to *last* that hold a word, once for each time."""
@@ -67,9 +71,9 @@ class View:
         frames: list[Words] = []
         at = first
         for index, row in enumerate(rows, first):
-            if row[_NAME]:
+            if row[NAME]:
                 if all_count or self._counts(index, row, is_ours):
-                    if frames and (row[_MARK] or (not row[_FROM]) != (not frames[0][_FROM])):
+                    if frames and (row[MARK] or (not row[CALLER]) != (not frames[0][CALLER])):
                         yield at, frames
                         frames = []
                     frames.append(row)
@@ -90,7 +94,7 @@ class View:
 
     def _counts(self, index: int, row: Words, is_ours: IsOurs | None) -> bool:
         """Whether a frame is the kernel's, and of the caller that is asked for."""
-        caller = row[_CALLER].decode() or None
+        caller = row[_WRITER].decode() or None
         if self._known is not None:
             known = self._known[index]
             if known.facility:
@@ -100,7 +104,7 @@ class View:
 
     def _texts(self, index: int, row: Words, is_ours: IsOurs | None) -> list[bytes]:
         """The messages of any other line, if they count."""
-        text, caller, foreign = row[_TEXT], row[_CALLER].decode() or None, False
+        text, caller, foreign = row[_TEXT], row[_WRITER].decode() or None, False
         if self._known is not None:
             text, _, caller, foreign = from_kmsg(self._known[index])
         elif not (text and row[_TIMED]):
