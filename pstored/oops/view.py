@@ -12,7 +12,8 @@ from pstored.parse.kmsg import KmsgLine
 #   nothing else, or any text that has not another prefix in it.  What is not of this form is read by itself.
 _LINES = re.compile(
     rb"^(?:<[0-7]>)?+(?:\[ {0,12}+[0-9]{1,12}+\.[0-9]{6}(\])(?:\[ {0,5}+([TC][0-9]{1,10}+)\])?+ )?+(?:%s\r?$"
-    rb"|(?![^ :\n]{1,64}+ kernel: |[0-9]{3}: |c[0-9]{1,2} )([^\r\n]{1,%d}+)\r?$|[^\n]*)" % (PLAIN, LONGEST_LINE - 64),
+    rb"|(?![^ :\n]{1,64}+ kernel: |[0-9]{3}: |c[0-9]{1,2} )([^\n]{0,%d}[^\r\n])\r?$|[^\n]*)"
+    % (PLAIN, LONGEST_LINE - 65),
     re.MULTILINE,
 )
 _TIMED, _WRITER, _TEXT = 0, 1, 12
