@@ -119,7 +119,7 @@ def _recursing(frames: Sequence[Frame]) -> Frame | None:
 
 def _with(trace: Trace, blamed: Blamed) -> Blamed:
     """The same with the trace as it is printed: without the program counter."""
-    return blamed._replace(trace=tuple(trace.frames))
+    return Blamed(blamed.function, blamed.frames, tuple(trace.frames))
 
 
 def _by_name(name: str, frames: Sequence[Frame], groups: _Groups) -> Blamed:

@@ -312,8 +312,7 @@ def _set_bounds(view: View, reports: list[Report]) -> None:
 def _prelude(view: View, report: Report, previous: int) -> int:
     first = report.at
     while first - 1 > previous and report.at - first < PRELUDE_LINES:
-        line = view[first - 1]
-        if not _PRELUDE.match(line.text) or not _same_writer(line, report.line):
+        if not _PRELUDE.match(view.text(first - 1)) or not _same_writer(view[first - 1], report.line):
             break
         first -= 1
     return first
