@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happened, from the kernel's own words: headers of every kind, panics that echo them, and no crash at all."""
 
+import gc
 import resource
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pstored.oops import LONGEST, Event, EventKey, Severity, event_keys, find_events, is_finished
+from pstored.oops import LONGEST, Event, EventKey, Severity, analyze, event_keys, find_events, is_finished
 from pstored.parse.kmsg import KmsgLine, parse_kmsg
 from tests.conftest import forked
 
@@ -349,3 +350,14 @@ def test_the_name_of_a_process_is_no_report(name: bytes, said: bytes) -> None:
     """Anybody may name his process after an oops and have it die: the kernel's line about that begins with the name."""
     text = b"".join(b"<6>[   10.000001] %s\n" % line for line in (said % name).split(b"\n"))
     assert find_event(list(parse_kmsg(text))) is None
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_pythons_collector_is_left_as_it_was(collects: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        assert analyze(b"BUG: kernel NULL pointer dereference, address: 0000000000000018\n")
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if before else gc.disable)()
