@@ -44,7 +44,7 @@ from pstored.lean import TYPE_CHECKING, NamedTuple, contextmanager, sha256, supp
 
 if TYPE_CHECKING:
     import tarfile  # slow to import, and only whoever reads records needs it
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
 SCHEMA = 1
@@ -206,6 +206,13 @@ class Archive:
         """All of them, oldest first."""
         return _ids(self.harvests)
 
+    def newest_harvests(self) -> Iterator[str]:
+        """All of them, newest first: who needs but the first of them does not pay for all."""
+        for name in sorted(_names(self.harvests), reverse=True):
+            path = os.path.join(self.harvests, name)
+            if is_id(name) and os.path.isdir(path) and not os.path.islink(path):
+                yield name
+
     def harvest_directory(self, harvest_id: str) -> str:
         """Where a harvest's files are; ArchiveError if that is no id, but a way out of the archive."""
         return _below(self.harvests, harvest_id)
@@ -277,14 +284,14 @@ class Archive:
         except ArchiveError:
             return None
 
-    def unanalyzed(self, harvest_ids: Sequence[str] | None = None) -> list[str]:
-        """Those of *harvest_ids*, or of all harvests, that have no analysis yet, oldest first.
+    def unanalyzed(self) -> list[str]:
+        """Harvests that have no analysis yet, oldest first.
 
         Analysis goes in that order, so where one has it, those before it have it, too; but for one that could not be
         read then: it is looked for among the newest so many.
         """
         found = []
-        for at, harvest_id in enumerate(reversed(self.harvest_ids() if harvest_ids is None else harvest_ids)):
+        for at, harvest_id in enumerate(self.newest_harvests()):
             if not durable.is_there(os.path.join(self.harvest_directory(harvest_id), "analyzed.json")):
                 found.append(harvest_id)
             elif at >= STRAGGLERS:
@@ -473,12 +480,22 @@ _REPORT: dict[str, type] = {
 
 def _ids(directory: str) -> list[str]:
     """The directories that have an id for a name, sorted; a link is none."""
+    with _listing(directory), suppress(FileNotFoundError), os.scandir(directory) as entries:
+        return sorted(e.name for e in entries if is_id(e.name) and e.is_dir(follow_symlinks=False))
+    return []
+
+
+def _names(directory: str) -> list[str]:
+    with _listing(directory), suppress(FileNotFoundError):
+        return os.listdir(directory)
+    return []
+
+
+@contextmanager
+def _listing(directory: str) -> Iterator[None]:
     durable.refuse_link(directory)
     try:
-        with os.scandir(directory) as entries:
-            return sorted(e.name for e in entries if is_id(e.name) and e.is_dir(follow_symlinks=False))
-    except FileNotFoundError:
-        return []
+        yield
     except OSError as e:
         denied = e.errno in (errno.EACCES, errno.EPERM)
         raise DiskError(

@@ -76,9 +76,9 @@ def write_bundle(
     if not receipts:  # all vanished in between
         durable.remove_tree(temporary)
         return None
-    ids = archive.harvest_ids()
+    newest = next(archive.newest_harvests(), None)
     digests = (f"{r.name} {r.sha256}" for r in receipts)
-    harvest_id = make_id(digests, wall_ns=wall_ns, after=ids[-1] if ids else None)
+    harvest_id = make_id(digests, wall_ns=wall_ns, after=newest)
     facts = seal(describe(harvest_id, receipts))
     durable.write_flushed(os.path.join(temporary, "harvest.json"), dump_json(facts))
     durable.commit_directory(temporary, archive.harvest_directory(harvest_id))

@@ -85,7 +85,7 @@ def _oldest(archive: Archive, max_age_days: int, wall_ns: int) -> str:
     if not max_age_days:
         return ""
     now = id_stamp(wall_ns // 1_000_000_000)
-    newest = min([now, *(i.split("-")[0] for i in archive.harvest_ids()[-1:])])
+    newest = min(now, next(archive.newest_harvests(), now).split("-")[0])
     return id_stamp(stamp_seconds(newest) - max_age_days * 86400)
 
 
@@ -115,7 +115,7 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
             value = (not due.isdisjoint(members)) + (not matters.isdisjoint(members))
             units.append(_Unit(tuple(sorted(harvests)), tuple(members), value, received.issuperset(members)))
     ids = archive.harvest_ids()
-    unanalyzed = set(archive.unanalyzed(ids))
+    unanalyzed = set(archive.unanalyzed())
     damaged = {c["id"] for c in crashes if not c["harvests"]}
     for harvest_id in ids:
         if harvest_id not in owner:

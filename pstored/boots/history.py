@@ -9,7 +9,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any, NamedTuple
 
 from pstored.archive import Archive, stamp_seconds
@@ -320,7 +320,7 @@ def _consoles(console: Console | None) -> Witness | None:
 def consoles(archive: Archive) -> list[Console]:
     """The consoles that the newest harvests brought and that show no crash, oldest first."""
     found = []
-    for harvest_id in archive.harvest_ids()[-MOST:]:
+    for harvest_id in reversed(list(islice(archive.newest_harvests(), MOST))):
         try:
             analyzed = load_json(os.path.join(archive.harvest_directory(harvest_id), "analyzed.json"))
             found += [

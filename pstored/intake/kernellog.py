@@ -233,7 +233,7 @@ def _settle(fd: int, reader: _Reader, quiet_s: float) -> None:
 def _harvests_of(archive: Archive, boot_id: str) -> list[Harvest]:
     """The harvests that were taken from this boot's log, newest first: the boot's are the last of all."""
     found = []
-    for harvest_id in reversed(archive.harvest_ids()):
+    for harvest_id in archive.newest_harvests():
         try:
             harvest = archive.load_harvest(harvest_id)
         except ArchiveError:
