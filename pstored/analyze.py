@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pstored import __version__, durable
-from pstored.archive import SCHEMA, Archive, join_id
+from pstored.archive import SCHEMA, Archive
 from pstored.archive import Harvest as Bundle
 from pstored.boots.attribution import (
     PROOFS,
@@ -37,6 +37,7 @@ from pstored.crashes.report import FileReport, Report, build
 from pstored.delivery.outbox import Outbox, enabled_sinks
 from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, DiskError
+from pstored.ids import join_id
 from pstored.logs import ends_orderly
 from pstored.oops import Event
 from pstored.parse.record import Record, decode_record

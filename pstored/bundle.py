@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 
 from pstored import __version__, durable, ustar
-from pstored.archive import SCHEMA, Archive, Harvest, Receipt, make_id
+from pstored.archive import SCHEMA, Archive, Harvest, Receipt
 from pstored.documents import dump_json, open_own, read_document, seal, utc
 from pstored.errors import ArchiveError
 from pstored.host import Facts
+from pstored.ids import make_id
 from pstored.lean import TYPE_CHECKING
 from pstored.parse.filename import KMSG
 from pstored.store import CHUNK, Digest, RecordReadError, Store, record_key

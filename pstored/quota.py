@@ -14,11 +14,12 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from pstored import durable
-from pstored.archive import Archive, id_stamp, stamp_seconds
+from pstored.archive import Archive
 from pstored.config import Config
 from pstored.delivery.outbox import Outbox, enabled_sinks
 from pstored.documents import load_json
 from pstored.errors import ArchiveError, StoreError
+from pstored.ids import id_stamp, stamp_seconds
 from pstored.index import Index
 from pstored.store import RecordReadError, Store, record_key
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pstored.archive import Archive, id_stamp
+from pstored.archive import Archive
 from pstored.delivery.metrics import Family
 from pstored.delivery.payload import Parcel
 from pstored.errors import SinkError
+from pstored.ids import id_stamp
 from pstored.sinks.base import OutgoingSink
 from tests.conftest import Pstored, Root, run_pstored
 

@@ -121,6 +121,7 @@ FLOORS: list[set[str]] = [
     {"symbolize.vmlinux", "readers.lastkmsg", "readers.senders"},
     {
         "index",
+        "ids",
         "readers.bugreport",
         "readers.netcapture",
         "journal.bootjournal",

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored import durable, steps
-from pstored.archive import _SUMMARY, STRAGGLERS, Archive, Receipt, is_id, make_id
+from pstored.archive import _SUMMARY, STRAGGLERS, Archive, Receipt
 from pstored.crashes.report import Report
 from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, DiskError, NotFoundError
+from pstored.ids import is_id, make_id
 from tests.conftest import MakeRoot, Pstored, Root, forked
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from fake_pstore.host import Host, write_host
-from pstored.archive import Archive, make_id
+from pstored.archive import Archive
 from pstored.config import NOTHING, Config, Journal
 from pstored.config import Archive as Limits
 from pstored.delivery.outbox import Outbox
 from pstored.delivery.outgoing import Item, Outgoing, State
 from pstored.documents import dump_json
+from pstored.ids import make_id
 from pstored.quota import prune
 from pstored.sinks.settings import File
 from pstored.store import Store

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice, zip_longest
 from typing import Any, NamedTuple
 
-from pstored.archive import Archive, stamp_seconds
+from pstored.archive import Archive
 from pstored.boots.attribution import Confidence
 from pstored.boots.ends import CrashOf, End, EndKind, Evidence, judge
 from pstored.boots.ledger import LOOK_AGAIN_S, Boot, Witness
@@ -20,6 +20,7 @@ from pstored.boots.resetreason import Clue
 from pstored.crashes.loops import read_row
 from pstored.documents import load_json
 from pstored.errors import ArchiveError
+from pstored.ids import stamp_seconds
 from pstored.journal.bootjournal import BootJournal, JournalBoot
 from pstored.manager import ARCHIVE_UNIT
 from pstored.parse.record import decode_record

@@ -13,13 +13,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from pstored.archive import Archive, stamp_seconds
+from pstored.archive import Archive
 from pstored.config import Config
 from pstored.delivery.outgoing import Health, Item, Outgoing, State
 from pstored.delivery.payload import Parcel
 from pstored.delivery.repeats import Crash, plan
 from pstored.documents import utc
 from pstored.errors import ArchiveError, PstoredError, SinkError
+from pstored.ids import stamp_seconds
 from pstored.sinks import settings
 from pstored.sinks.base import OutgoingSink
 from pstored.terminal import visible

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from pstored.archive import Archive, stamp_seconds
+from pstored.archive import Archive
 from pstored.boots.ledger import read_ledger
 from pstored.config import Config
 from pstored.delivery.courier import Round, Survey, Waiting, survey, words
@@ -26,6 +26,7 @@ from pstored.delivery.reporter import read_reporter
 from pstored.documents import utc
 from pstored.errors import ArchiveError, PstoredError, SinkError
 from pstored.host import Host
+from pstored.ids import stamp_seconds
 from pstored.sinks import settings
 from pstored.sinks.base import OutgoingSink, Setting
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pstored import __version__
-from pstored.archive import Archive, stamp_seconds
+from pstored.archive import Archive
 from pstored.boots.ends import EndKind
 from pstored.boots.history import History
 from pstored.boots.ledger import Boot, read_ledger
@@ -34,6 +34,7 @@ from pstored.delivery.metrics import (
 from pstored.delivery.outgoing import Outgoing
 from pstored.errors import ArchiveError
 from pstored.host import Host
+from pstored.ids import stamp_seconds
 from pstored.journal.bootjournal import BootJournal
 from pstored.sinks import settings
 

@@ -15,12 +15,12 @@ from random import Random
 from typing import Any, NamedTuple
 
 from pstored import __version__
-from pstored.archive import id_stamp
 from pstored.delivery import otlp
 from pstored.delivery.metrics import Family
 from pstored.delivery.payload import Parcel, Reporter, System
 from pstored.documents import utc
 from pstored.fleet.bugs import Bug, Choice, make_bugs
+from pstored.ids import id_stamp
 
 DAY = 86400
 BATCH = 500
