@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from pstored import __version__, durable
 from pstored.archive import SCHEMA, Archive
-from pstored.archive import Harvest as Bundle
 from pstored.boots.attribution import (
     PROOFS,
     Attribution,
@@ -40,7 +39,8 @@ from pstored.errors import ArchiveError, DiskError
 from pstored.ids import join_id
 from pstored.logs import ends_orderly
 from pstored.oops import Event
-from pstored.parse.record import Record, decode_record
+from pstored.parse.record import Record
+from pstored.records import Records
 
 logger = logging.getLogger(__name__)
 ALIKE = 64
@@ -134,8 +134,7 @@ class _Analyzer:
         self.failures: list[str] = []
         self.trouble: DiskError | None = None
         self.made: dict[str, _Crash] = {}  # in this run
-        self._whole: set[str] = set()  # harvests whose records could be read
-        self._bundles: dict[str, Bundle] = {}
+        self.records = Records(archive)
         self._said: dict[tuple[str, str], Attribution] = {}  # by the journal, of a harvest's record, by name
         self._earlier: list[_Crash] | None = None
         self._ended: Rows | None = None
@@ -154,7 +153,7 @@ class _Analyzer:
             self.trouble = self.trouble or DiskError("there is not enough memory for the analysis")
             failed = "there is not enough memory; the next run tries again"
         if failed is not None:
-            self._whole.discard(harvest_id)  # a crash that is not found in it may be there all the same
+            self.records.whole.discard(harvest_id)  # a crash that is not found in it may be there all the same
             self.failures.append(f"harvest {harvest_id} cannot be analyzed, its records are archived: {failed}")
 
     def _take(self, harvest_id: str, *, again: bool) -> str | None:
@@ -190,8 +189,8 @@ class _Analyzer:
 
     def _analyze(self, harvest_id: str, *, again: bool) -> tuple[list[str], list[str], list[dict[str, Any]]]:
         """Crashes, notes, and the consoles that show none, with their boot and whether it ended in order."""
-        records = self._records(harvest_id)
-        began_ns = started_ns(self._bundle(harvest_id).facts)
+        records = self.records.of(harvest_id)
+        began_ns = started_ns(self.records.facts(harvest_id))
         incidents = group(records, stamp_prefix=self.config.boots.stamp_prefix, started_ns=began_ns)
         boots = without_twins([self._attribute(incident, harvest_id) for incident in incidents])
         crashes: list[str] = []
@@ -213,42 +212,10 @@ class _Analyzer:
             crashes.append(crash)
         return crashes, notes, consoles
 
-    # -- records
-
-    def _bundle(self, harvest_id: str) -> Bundle:
-        if harvest_id not in self._bundles:
-            self._bundles[harvest_id] = self.archive.load_harvest(harvest_id)
-        return self._bundles[harvest_id]
-
-    def _records(self, harvest_id: str) -> list[Record]:
-        bundle = self._bundle(harvest_id)
-        receipts = {r.name: r for r in bundle.receipts}
-        said = {r["name"]: r for r in bundle.facts["records"]}
-        found = []
-        for member, data in self.archive.read_records(harvest_id):
-            receipt = receipts.get(member.name)
-            if receipt is None:
-                continue
-            found.append(
-                decode_record(
-                    member.name,
-                    data,
-                    mtime_ns=receipt.mtime_ns,
-                    harvest_id=harvest_id,
-                    sha256=receipt.sha256,
-                    error=receipt.error,
-                    notes=_sentences(said[member.name].get("notes")),
-                    damage=_sentences(said[member.name].get("damage")),
-                    sender=_address(said[member.name].get("sender")),
-                )
-            )
-        self._whole.add(harvest_id)
-        return found
-
     # -- boots
 
     def _attribute(self, incident: Incident, harvest_id: str) -> Attribution:
-        facts = self._bundle(harvest_id).facts
+        facts = self.records.facts(harvest_id)
         collecting_boot = facts.get("boot_id")
         ids = [boot.boot_id for boot in self.ledger]
         # boots after the collecting one cannot be meant, and must not change the answer when all is done again
@@ -266,7 +233,7 @@ class _Analyzer:
                 live=tuple(
                     (r.name, boot_id)
                     for r in incident.records()
-                    if (boot_id := live_boot(self._bundle(r.harvest_id).facts)) is not None
+                    if (boot_id := live_boot(self.records.facts(r.harvest_id))) is not None
                 ),
             )
         )
@@ -326,7 +293,7 @@ class _Analyzer:
         self, incident: Incident, event: Event, boot: Attribution, harvest_id: str, *, again: bool
     ) -> _Crash | None:
         """The crash of an earlier harvest that this incident is more of."""
-        alike = ALIKE if is_foreign(self._bundle(harvest_id).facts) and event.strict else 0
+        alike = ALIKE if is_foreign(self.records.facts(harvest_id)) and event.strict else 0
         for at, crash in enumerate(self._known(again=again)):
             if crash.harvests == (harvest_id,):
                 continue  # this very harvest's
@@ -357,7 +324,7 @@ class _Analyzer:
             theirs = {(r["harvest_id"], r["name"]) for r in self.archive.load_crash(crash.id)["records"]}
         except (KeyError, TypeError) as e:
             raise ArchiveError(f"crash.json of {crash.id} is damaged: {e!r}") from e
-        return [r for h in crash.harvests for r in self._records(h) if (h, r.name) in theirs]
+        return [r for h in crash.harvests for r in self.records.of(h) if (h, r.name) in theirs]
 
     def _as_one(self, records: list[Record]) -> Incident:
         """Records that are of one boot: with the proofs and the guesses, if they tell it by themselves."""
@@ -395,7 +362,7 @@ class _Analyzer:
         tell: bool = True,
     ) -> str:
         harvests = sorted({r.harvest_id for r in incident.records()})
-        facts = [self._bundle(h).facts for h in harvests]
+        facts = [self.records.facts(h) for h in harvests]
         contents = texts(incident)
         report = build(
             crash_id=crash_id,
@@ -478,19 +445,10 @@ class _Analyzer:
         """After doing all again: crashes that are no longer found, though all their records could be read."""
         for summary in self.archive.crash_summaries():
             crash_id, harvests = summary["id"], summary["harvests"]
-            if crash_id not in self.made and harvests and self._whole.issuperset(harvests):
+            if crash_id not in self.made and harvests and self.records.whole.issuperset(harvests):
                 with durable.archive_errors("remove from", self.archive.crashes):
                     self.archive.remove_crash(crash_id)
                 self.outbox.forget(crash_id)
-
-
-def _sentences(value: object) -> list[str]:
-    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
-
-
-def _address(sender: object) -> str | None:
-    address = sender.get("address") if isinstance(sender, dict) else None
-    return address if isinstance(address, str) and address else None
 
 
 def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:

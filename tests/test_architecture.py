@@ -142,6 +142,7 @@ FLOORS: list[set[str]] = [
     },
     {
         "bundle",
+        "records",
         "erase",
         "delivery.outbox",
         "delivery.outgoing",
