@@ -151,22 +151,23 @@ else:
         def __exit__(self, kind, error, trace):
             return kind is not None and issubclass(kind, self._errors)
 
+    try:  # Python's own
+        if sys.version_info >= (3, 12):
+            from _sha2 import sha256 as _sha256
+        else:
+            from _sha256 import sha256 as _sha256
+    except ImportError:
+        from hashlib import sha256 as _sha256
+
+    _LITTLE = 1 << 16
+
     def sha256(data=b""):
         """SHA-256 begun with *data*: of much, OpenSSL's, which takes 2 ms to load and is several times faster."""
         if len(data) <= _LITTLE:
-            try:
-                from _sha256 import sha256 as own  # built in
-            except ImportError:
-                try:
-                    from _sha2 import sha256 as own  # so since 3.12
-                except ImportError:
-                    from hashlib import sha256 as own
-            return own(data)
+            return _sha256(data)
         import hashlib
 
         return hashlib.sha256(data)
-
-    _LITTLE = 1 << 16
 
 
 __all__ = ["TYPE_CHECKING", "NamedTuple", "StrEnum", "contextmanager", "sha256", "suppress"]

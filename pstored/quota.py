@@ -115,10 +115,9 @@ def _units(archive: Archive, config: Config) -> list[_Unit]:
             # of many that are like one another and all still to be delivered, in a crash loop, first and latest go last
             value = (not due.isdisjoint(members)) + (not matters.isdisjoint(members))
             units.append(_Unit(tuple(sorted(harvests)), tuple(members), value, received.issuperset(members)))
-    ids = archive.harvest_ids()
     unanalyzed = set(archive.unanalyzed())
     damaged = {c["id"] for c in crashes if not c["harvests"]}
-    for harvest_id in ids:
+    for harvest_id in archive.harvest_ids():
         if harvest_id not in owner:
             theirs = sorted(damaged.intersection(_crashes_of(archive, harvest_id)))
             # a report that cannot be read can only be made again from its harvest, and one still to be made, too
