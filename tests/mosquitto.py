@@ -55,18 +55,18 @@ class Subscriber:
 
     def wait_for(self, count: int) -> list[MQTTMessage]:
         """Until so many have come."""
+        return self._wait(lambda: len(self.messages) >= count)
+
+    def wait_for_crashes(self, count: int) -> list[MQTTMessage]:
+        """Until so many different ones have come; what is sent twice may be among them."""
+        return self._wait(lambda: len(set(self.crashes())) >= count)
+
+    def _wait(self, is_enough: Callable[[], bool]) -> list[MQTTMessage]:
         deadline = time.monotonic() + PATIENCE_S
-        while len(self.messages) < count:
+        while not is_enough():
             assert time.monotonic() < deadline, self.messages
             time.sleep(0.01)
         return self.messages
-
-    def wait_for_crashes(self, count: int) -> None:
-        """Until so many different ones have come; what is sent twice may be among them."""
-        deadline = time.monotonic() + PATIENCE_S
-        while len(set(self.crashes())) < count:
-            assert time.monotonic() < deadline, self.crashes()
-            time.sleep(0.01)
 
 
 @contextlib.contextmanager
