@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pstored.errors import StoreError
@@ -101,6 +101,8 @@ def test_reading_that_fails_at_once_or_later(tmp_path: Path) -> None:
     notice=st.sampled_from((b"", *NOTICES)),
     cuts=st.lists(st.integers(min_value=1, max_value=40), max_size=20),
 )
+@example(content=bytes(range(250)), notice=NOTICES[0], cuts=[100, 100])
+@example(content=bytes(range(256)) * 400, notice=NOTICES[1], cuts=[70_000, 1, 30_000])
 def test_digest_however_the_pieces_fall(content: bytes, notice: bytes, cuts: list[int]) -> None:
     """The digests depend on the bytes only; that of the content is without the notice."""
     record = content + notice
