@@ -38,7 +38,7 @@ def settle(history: History, facts: Facts) -> list[str]:
             if not ledger or boot.last_wall is None:  # not ours, or nobody knows when it was
                 continue
             line = _from_journal(boot)
-        if boot_id != history.running and boot.witnesses:
+        if boot.witnesses:  # the running boot has none
             line = replace(line, witnesses=boot.witnesses)
             if boot.end.unexplained and not any(crash.severity == "reset" for crash in boot.crashes):
                 made.append(_archive_end(history, boot, facts))
