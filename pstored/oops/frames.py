@@ -108,8 +108,8 @@ def make_frames(lines: Iterable[Words], context: str) -> list[Frame]:
             Frame,
             (
                 name.decode(),
-                int(offset, 16) if offset else None,
-                int(size, 16) if size else None,
+                int(offset, 16),
+                int(size, 16),
                 module.decode() if module else None,
                 not (doubt or unreliable),
                 int(address, 16) if address else None,
@@ -124,12 +124,28 @@ def make_frames(lines: Iterable[Words], context: str) -> list[Frame]:
 
 def make_callees(lines: Iterable[Words], context: str) -> list[Frame]:
     """The frames of lines each of which names a caller, too, who is the next line's callee."""
-    return make_frames(((*line[: NAME + 1], b"", b"", b"", b"", line[NAME + 1], b"", b"") for line in lines), context)
+    return [
+        _new(
+            Frame,
+            (
+                name.decode(),
+                None,
+                None,
+                module.decode() if module else None,
+                not doubt,
+                int(address, 16) if address else None,
+                context,
+                None,
+                None,
+            ),
+        )
+        for _, _, _, address, doubt, name, module, *_ in lines
+    ]
 
 
 def make_caller(line: Words, context: str) -> Frame:
     """The caller that a line names."""
-    name, offset, size, module, unreliable = line[CALLER : CALLER + 5]
+    _, _, _, _, _, _, _, name, offset, size, module, unreliable, _ = line
     return make_frame(b"", b"", name, offset, size, module, unreliable, context)
 
 
@@ -144,8 +160,20 @@ def make_frame(
     context: str,
 ) -> Frame:
     """The frame that a line's words tell of."""
-    words = (b"", b"", b"", address, doubt, name, b"", b"", offset, size, module, unreliable, b"")
-    return make_frames((words,), context)[0]
+    return _new(
+        Frame,
+        (
+            name.decode(),
+            int(offset, 16) if offset else None,
+            int(size, 16) if size else None,
+            module.decode() if module else None,
+            not (doubt or unreliable),
+            int(address, 16) if address else None,
+            context,
+            None,
+            None,
+        ),
+    )
 
 
 def parse_from(text: bytes, at: int = 0, context: str = "task") -> tuple[Frame, Frame] | None:
