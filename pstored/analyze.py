@@ -10,7 +10,7 @@ then that crash is made anew from all its records, as a new revision.
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ from pstored.logs import ends_orderly
 from pstored.oops import Event
 from pstored.parse.record import Record
 from pstored.records import Records
+from pstored.summary import Summary, decode
 
 logger = logging.getLogger(__name__)
 ALIKE = 64
@@ -91,7 +92,7 @@ def analyze(
     """
     analyzer = _Analyzer(archive, config, journal, again=again)
     if again:
-        analyzer.remember(s["id"] for s in archive.crash_summaries() if s["method"] == Method.JOURNAL)
+        analyzer.remember(s["id"] for s in archive.remembered_crashes() if s["method"] == Method.JOURNAL)
     todo = archive.harvest_ids() if again else archive.unanalyzed()
     for harvest_id in todo:
         analyzer.take(harvest_id, again=again)
@@ -102,23 +103,9 @@ def analyze(
     return Found(changed, tuple(analyzer.notes), tuple(analyzer.failures), analyzer.trouble)
 
 
-class _Crash(NamedTuple):
-    """What is known of a crash in the archive without reading its records."""
-
-    id: str
-    revision: int
-    order: int
-    boot_id: str | None
-    confidence: str
-    complete: bool
-    harvests: tuple[str, ...]
-    signature: str | None
-    """The strict one."""
-
-
-def _is_sure(boot: _Crash | Attribution) -> bool:
-    """Whether its boot is named, and not by a guess."""
-    return boot.boot_id is not None and boot.confidence in (Confidence.CERTAIN, Confidence.HIGH)
+def _is_sure(boot_id: str | None, confidence: str) -> bool:
+    """Whether a boot is named, and not by a guess."""
+    return boot_id is not None and confidence in (Confidence.CERTAIN, Confidence.HIGH)
 
 
 class _Analyzer:
@@ -133,10 +120,10 @@ class _Analyzer:
         self.notes: list[str] = []
         self.failures: list[str] = []
         self.trouble: DiskError | None = None
-        self.made: dict[str, _Crash] = {}  # in this run
+        self.made: dict[str, Summary] = {}  # in this run
         self.records = Records(archive)
         self._said: dict[tuple[str, str], Attribution] = {}  # by the journal, of a harvest's record, by name
-        self._earlier: list[_Crash] | None = None
+        self._earlier: list[Summary] | None = None
         self._ended: Rows | None = None
 
     def take(self, harvest_id: str, *, again: bool) -> None:
@@ -208,7 +195,7 @@ class _Analyzer:
                 crash = self._write(incident, event, boot, crash_id=self._new_id(incident, harvest_id), order=order)
                 order += 1
             else:
-                crash = self._grow(older, incident, harvest_id) or older.id
+                crash = self._grow(older, incident, harvest_id) or older["id"]
             crashes.append(crash)
         return crashes, notes, consoles
 
@@ -268,63 +255,60 @@ class _Analyzer:
         digests = sorted(f"{r.name} {r.sha256}" for r in incident.records())
         return join_id(harvest_id.split("-")[0], digests)
 
-    def _known(self, *, again: bool) -> list[_Crash]:
-        """The crashes so far, newest first; doing all again, only those made in this run."""
-        if again:
-            return list(reversed(self.made.values()))
+    def _archived(self) -> list[Summary]:
+        """The crashes that were there before this run, newest first."""
         if self._earlier is None:
-            self._earlier = [
-                _Crash(
-                    id=s["id"],
-                    revision=s["revision"],
-                    order=s["order"],
-                    boot_id=s["boot"],
-                    confidence=s["confidence"],
-                    complete=s["complete"],
-                    harvests=tuple(s["harvests"]),
-                    signature=s["signature"],
-                )
-                for s in reversed(self.archive.crash_summaries())
-                if s["harvests"]
-            ]
-        return list(reversed(self.made.values())) + [c for c in self._earlier if c.id not in self.made]
+            self._earlier = self.archive.remembered_crashes()[::-1]
+        return self._earlier
+
+    def _known(self, *, again: bool) -> Iterator[Summary]:
+        """The crashes so far, newest first; doing all again, only those made in this run."""
+        yield from reversed(self.made.values())
+        if not again:
+            yield from (s for s in self._archived() if s["id"] not in self.made)
 
     def _find_older(
         self, incident: Incident, event: Event, boot: Attribution, harvest_id: str, *, again: bool
-    ) -> _Crash | None:
+    ) -> Summary | None:
         """The crash of an earlier harvest that this incident is more of."""
+        is_sure = _is_sure(boot.boot_id, boot.confidence)
         alike = ALIKE if is_foreign(self.records.facts(harvest_id)) and event.strict else 0
-        for at, crash in enumerate(self._known(again=again)):
-            if crash.harvests == (harvest_id,):
-                continue  # this very harvest's
-            same_id = boot.boot_id is not None and crash.boot_id == boot.boot_id
-            if _is_sure(boot) and _is_sure(crash):
+        if alike:
+            decode(self._archived())
+        for at, known in enumerate(self._known(again=again)):
+            is_near = at < RECENT
+            if not (is_near or alike or (boot.boot_id is not None and known["boot"] == boot.boot_id)):
+                continue
+            crash = known if known["id"] in self.made else self.archive.look_again(known)
+            if crash["harvests"] in ([], [harvest_id]):
+                continue  # it cannot be read, or is this very harvest's
+            same_id = boot.boot_id is not None and crash["boot"] == boot.boot_id
+            if is_sure and _is_sure(crash["boot"], crash["confidence"]):
                 if same_id:
                     return crash
                 continue
-            is_near = at < RECENT
-            if not is_near and alike and crash.signature == event.strict:
+            if not is_near and alike and crash["signature"] == event.strict:
                 is_near, alike = True, alike - 1
             if (same_id and incident.is_of_firmware()) or (is_near and self._belong_together(crash, incident)):
                 return crash
         return None
 
-    def _belong_together(self, crash: _Crash, incident: Incident) -> bool:
+    def _belong_together(self, crash: Summary, incident: Incident) -> bool:
         """Whether it is proven by the records; a crash that cannot be read is no match, and must not hide this one."""
         try:
             records = self._records_of(crash)
         except ArchiveError as e:
-            logger.warning("crash %s cannot be compared with: %s", crash.id, e)
+            logger.warning("crash %s cannot be compared with: %s", crash["id"], e)
             return False
         return are_one_boot(records, incident.records(), stamp_prefix=self.config.boots.stamp_prefix)
 
-    def _records_of(self, crash: _Crash) -> list[Record]:
+    def _records_of(self, crash: Summary) -> list[Record]:
         """A crash's records, from all its harvests."""
         try:
-            theirs = {(r["harvest_id"], r["name"]) for r in self.archive.load_crash(crash.id)["records"]}
+            theirs = {(r["harvest_id"], r["name"]) for r in self.archive.load_crash(crash["id"])["records"]}
         except (KeyError, TypeError) as e:
-            raise ArchiveError(f"crash.json of {crash.id} is damaged: {e!r}") from e
-        return [r for h in crash.harvests for r in self.records.of(h) if (h, r.name) in theirs]
+            raise ArchiveError(f"crash.json of {crash['id']} is damaged: {e!r}") from e
+        return [r for h in crash["harvests"] for r in self.records.of(h) if (h, r.name) in theirs]
 
     def _as_one(self, records: list[Record]) -> Incident:
         """Records that are of one boot: with the proofs and the guesses, if they tell it by themselves."""
@@ -332,9 +316,9 @@ class _Analyzer:
         is_told = len(told) == 1 and not any(d.is_live for d in told[0].dumps)
         return told[0] if is_told else group_as_one(records)
 
-    def _grow(self, older: _Crash, incident: Incident, harvest_id: str) -> str | None:
+    def _grow(self, older: Summary, incident: Incident, harvest_id: str) -> str | None:
         """Make a crash anew with the records of another harvest; None if they are in it already."""
-        if harvest_id in older.harvests:
+        if harvest_id in older["harvests"]:
             return None
         records = self._records_of(older)
         before = self._as_one(records)
@@ -343,12 +327,13 @@ class _Analyzer:
         whole = self._as_one(list(newest.values()))
         event = find_crash(whole)
         if event is None:  # it had one with fewer records
-            raise ArchiveError(f"crash {older.id} is no crash any more with the records of harvest {harvest_id}")
+            raise ArchiveError(f"crash {older['id']} is no crash any more with the records of harvest {harvest_id}")
         grown = holds_more(whole, before)
-        revision = older.revision + 1 if grown else older.revision
-        self.remember([older.id])
+        revision = older["revision"] + 1 if grown else older["revision"]
+        self.remember([older["id"]])
         boot = self._attribute(whole, harvest_id)
-        return self._write(whole, event, boot, crash_id=older.id, order=older.order, revision=revision, tell=grown)
+        crash_id, order = older["id"], older["order"]
+        return self._write(whole, event, boot, crash_id=crash_id, order=order, revision=revision, tell=grown)
 
     def _write(
         self,
@@ -380,17 +365,8 @@ class _Analyzer:
             row=lambda end: self._row(crash_id, order, facts[0], end),
         )
         self._store(report, contents)
-        self.made[crash_id] = _Crash(
-            crash_id,
-            revision,
-            order,
-            boot.boot_id,
-            boot.confidence,
-            report.complete,
-            tuple(harvests),
-            event.strict or None,
-        )
-        self._rows().put(report.summary | {"id": crash_id})
+        self.made[crash_id] = Summary.of_report(crash_id, report.summary, "")
+        self._rows().put(self.made[crash_id])
         if tell:
             self.changed.append(crash_id)
         return crash_id
@@ -404,7 +380,7 @@ class _Analyzer:
     def _rows(self) -> Rows:
         """The crashes so far, with how long a row of boots each of them ends."""
         if self._ended is None:
-            self._ended = Rows(self.archive.crash_summaries(), again=self._again)
+            self._ended = Rows(self._archived(), again=self._again)
         return self._ended
 
     def _store(self, report: Report, contents: dict[str, bytes]) -> None:
@@ -426,24 +402,26 @@ class _Analyzer:
         """Write the crashes with records of *harvests* anew: what became of a record in the store has changed."""
         if not harvests:
             return
-        for crash in self._known(again=False):
-            if crash.id not in self.made and not harvests.isdisjoint(crash.harvests):
+        decode(self._archived())
+        for crash in self._archived():
+            if crash["id"] not in self.made and not harvests.isdisjoint(crash["harvests"]):
                 try:
                     self._rewrite(crash)
                 except ArchiveError as e:
-                    self.failures.append(f"crash {crash.id} cannot be brought up to date: {e}")
+                    self.failures.append(f"crash {crash['id']} cannot be brought up to date: {e}")
 
-    def _rewrite(self, crash: _Crash) -> None:
+    def _rewrite(self, crash: Summary) -> None:
         whole = self._as_one(self._records_of(crash))
         event = find_crash(whole)
         if event is not None:
-            self.remember([crash.id])
-            boot = self._attribute(whole, crash.harvests[-1])
-            self._write(whole, event, boot, crash_id=crash.id, order=crash.order, revision=crash.revision, tell=False)
+            crash_id, order, revision = crash["id"], crash["order"], crash["revision"]
+            self.remember([crash_id])
+            boot = self._attribute(whole, crash["harvests"][-1])
+            self._write(whole, event, boot, crash_id=crash_id, order=order, revision=revision, tell=False)
 
     def remove_stale(self) -> None:
         """After doing all again: crashes that are no longer found, though all their records could be read."""
-        for summary in self.archive.crash_summaries():
+        for summary in self.archive.remembered_crashes():
             crash_id, harvests = summary["id"], summary["harvests"]
             if crash_id not in self.made and harvests and self.records.whole.issuperset(harvests):
                 with durable.archive_errors("remove from", self.archive.crashes):
@@ -453,7 +431,12 @@ class _Analyzer:
 
 def _consoles(incident: Incident, boot: Attribution) -> list[dict[str, Any]]:
     return [
-        {"boot_id": boot.boot_id, "sure": _is_sure(boot), "name": name, "orderly": ends_orderly(log)}
+        {
+            "boot_id": boot.boot_id,
+            "sure": _is_sure(boot.boot_id, boot.confidence),
+            "name": name,
+            "orderly": ends_orderly(log),
+        }
         for name, log in incident.logs()
         if name.startswith("console") and boot.boot_id is not None
     ]

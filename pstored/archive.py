@@ -36,8 +36,9 @@ from pstored import durable
 from pstored.documents import load_json, open_own, recall
 from pstored.errors import ArchiveError, DiskError, NotFoundError
 from pstored.ids import is_id
-from pstored.index import Index, KeyIndex
+from pstored.index import Index, from_word, to_word
 from pstored.lean import TYPE_CHECKING, NamedTuple, contextmanager, suppress
+from pstored.summary import Summary, decode
 
 if TYPE_CHECKING:
     import tarfile  # slow to import, and only whoever reads records needs it
@@ -88,10 +89,11 @@ class Archive:
         self.outbox = os.path.join(path, "outbox")
         self.outgoing = os.path.join(path, "outgoing")
         self._unflushed = os.path.join(path, "unflushed")
-        self._harvest_index = KeyIndex(os.path.join(path, "harvests.index"))
+        self._harvest_index = Index(os.path.join(path, "harvests.index"))
         self._crash_index = Index(os.path.join(path, "crashes.index"))
         self._locked = False
-        self._summaries: dict[str, dict[str, Any]] | None = None  # as long as the lock is held
+        self._summaries: dict[str, Summary] | None = None  # as long as the lock is held: then nobody else writes
+        self._looked = False  # whether each was compared with its report
 
     # -- one writer at a time
 
@@ -121,7 +123,7 @@ class Archive:
             self._locked = True
             yield
         finally:
-            self._locked, self._summaries = False, None
+            self._locked, self._summaries, self._looked = False, None, False
             os.close(fd)
 
     def _make(self) -> None:
@@ -136,7 +138,12 @@ class Archive:
         durable.make_directory(self.harvests, durably=False)
 
     def write(self, directory: str, files: Mapping[str, bytes], *, durably: bool = True) -> None:
-        """Put files into a directory of the archive; see :func:`pstored.durable.replace_files`."""
+        """Put files into a directory of the archive; see :func:`pstored.durable.replace_files`.
+
+        Where that replaces a report, the crash's line in the cache counts no more: :meth:`add_crash_summary`.
+        """
+        if "crash.json" in files and durable.is_there(os.path.join(directory, "crash.json")):
+            self._crash_index.doubt(os.path.basename(directory))
         kept, self._summaries = self._summaries, None  # if it fails, which may be the flush, a report may be another
         durable.replace_files(directory, files, scratch=self.path, durably=durably)
         self._summaries = kept
@@ -221,23 +228,29 @@ class Archive:
 
     def known_keys(self, wanted: Iterable[str] | None = None) -> dict[str, list[str]]:
         """Record key to the harvests that have it, newest first; of all records, or of those with a *wanted* key."""
-        entries = self._harvest_index.healed(self.harvest_ids(), self._harvest_entry, lambda _: True)
-        only = None if wanted is None else set(wanted)
+        only = None if wanted is None else set(map(to_word, wanted))
+
+        def keep(words: list[str]) -> set[str] | None:
+            with suppress(ValueError):
+                return set(map(from_word, words[1:] if only is None else only.intersection(words)))
+            return None
+
+        def make(harvest_id: str) -> tuple[set[str], list[str]] | None:
+            with suppress(ArchiveError):
+                words = _harvest_line(self.load_harvest(harvest_id))
+                return keep(words) or set(), words
+            return None
+
+        entries = self._harvest_index.healed(self.harvest_ids(), keep, make, write=self._locked)
         found: dict[str, list[str]] = {}
-        for harvest_id, entry in reversed(entries.items()):
-            for key in set(entry["keys"]) if only is None else only.intersection(entry["keys"]):
+        for harvest_id, keys in reversed(entries.items()):
+            for key in keys:
                 found.setdefault(key, []).append(harvest_id)
         return found
 
     def add_to_index(self, harvest: Harvest) -> None:
         """Make the harvest's records known to later passes."""
-        self._harvest_index.add({"id": harvest.id, "keys": [r.key for r in harvest.receipts]})
-
-    def _harvest_entry(self, harvest_id: str) -> dict[str, object] | None:
-        try:
-            return {"id": harvest_id, "keys": [r.key for r in self.load_harvest(harvest_id).receipts]}
-        except ArchiveError:
-            return None
+        self._harvest_index.add(_harvest_line(harvest))
 
     def unanalyzed(self) -> list[str]:
         """Harvests that have no analysis yet, oldest first.
@@ -259,18 +272,38 @@ class Archive:
         """Where a crash's files are; ArchiveError if that is no id, but a way out of the archive."""
         return _below(self.crashes, crash_id)
 
-    def crash_summaries(self) -> list[dict[str, Any]]:
-        """One summary a crash (the fields of ``pstored list``), in order of collection.
+    def crash_summaries(self) -> list[Summary]:
+        """One summary a crash (the fields of ``pstored list``), in order of collection: as its report is now."""
+        if self._summaries is not None and self._looked:
+            return _in_order(self._summaries)
+        found = self._crash_index.healed(self.crash_ids(), self._if_fresh, self._crash_entry, write=self._locked)
+        for crash_id in decode(found.values()):
+            if (entry := self._crash_entry(crash_id)) is not None:
+                found[crash_id], _ = entry
+        if self._locked:
+            self._summaries, self._looked = found, True
+        return _in_order(found)
 
-        Looked for once while the lock is held: then nobody else writes.
+    def remembered_crashes(self) -> list[Summary]:
+        """The same without a look at each report: as it was when we wrote it.
+
+        No line of another revision than is on the disk counts (:meth:`write`), as long as no other process writes; what
+        somebody has changed by hand is only seen by :meth:`crash_summaries`.
         """
         found = self._summaries
         if found is None:
-            healed = self._crash_index.healed(self.crash_ids(), self._crash_entry, self._is_fresh)
-            found = {crash_id: _LATER | entry for crash_id, entry in healed.items()}
+            ids, entry = self.crash_ids(), self._crash_entry
+            found = self._crash_index.healed(ids, Summary.of_line, entry, write=self._locked)
             if self._locked:
                 self._summaries = found
-        return sorted(found.values(), key=lambda s: (s["id"][:16], s["order"], s["id"]))
+        return _in_order(found)
+
+    def look_again(self, summary: Summary) -> Summary:
+        """A remembered crash as its report is now; it has no harvests if that cannot be read."""
+        if summary.state == self._report_state(summary["id"]):
+            return summary
+        entry = self._crash_entry(summary["id"])
+        return Summary.of_report(summary["id"], None, "") if entry is None else entry[0]
 
     def crash_ids(self) -> list[str]:
         """All directories of crashes, sorted; also one whose report is damaged, or not there yet."""
@@ -279,9 +312,11 @@ class Archive:
     def add_crash_summary(self, crash_id: str) -> None:
         """Put a crash's line into the cache."""
         if (entry := self._crash_entry(crash_id)) is not None:
-            self._crash_index.add(entry)
+            summary, line = entry
+            if line is not None:
+                self._crash_index.add(line)
             if self._summaries is not None:
-                self._summaries[crash_id] = _LATER | entry
+                self._summaries[crash_id] = summary
 
     def remove_crash(self, crash_id: str) -> None:
         """Remove a crash; the caller holds the lock.
@@ -293,13 +328,13 @@ class Archive:
             self._summaries.pop(crash_id, None)
         durable.remove_tree(self.crash_directory(crash_id))
 
-    def _report_state(self, crash_id: str) -> list[int]:
+    def _report_state(self, crash_id: str) -> str:
         """What tells a crash.json from an older one without reading it; empty if it cannot be looked at."""
         try:
             state = os.stat(f"{self.crashes}/{crash_id}/crash.json")  # of each crash at each list: no more than this
         except OSError:
-            return []
-        return [state.st_mtime_ns, state.st_size, state.st_ino]
+            return ""
+        return f"{state.st_mtime_ns}-{state.st_size}-{state.st_ino}"
 
     def _is_half_made(self, crash_id: str) -> bool:
         """Whether the directory is that of a crash whose making, or whose removal, was cut short, or goes on."""
@@ -310,25 +345,24 @@ class Archive:
         is_made = not {"crash.json", "delivered.json"}.isdisjoint(names)
         return not is_made and any(harvest_id.startswith(crash_id[:17]) for harvest_id in self.unanalyzed())
 
-    def _is_fresh(self, entry: dict[str, Any]) -> bool:
-        """Whether a cached line is that of the report on the disk: lines are not flushed, so an older may come back."""
-        state = self._report_state(entry["id"])
-        return bool(state) and _is_summary(entry) and entry.get("state") == state
+    def _if_fresh(self, words: list[str]) -> Summary | None:
+        """What a line tells, if it is of the report that is on the disk."""
+        summary = Summary.of_line(words)
+        return summary if summary is not None and summary.state == self._report_state(summary["id"]) else None
 
-    def _crash_entry(self, crash_id: str) -> dict[str, object] | None:
+    def _crash_entry(self, crash_id: str) -> tuple[Summary, list[str] | None] | None:
         state = self._report_state(crash_id)
         if not state and self._is_half_made(crash_id):
             return None
+        told = None
         try:
-            summary: dict[str, Any] = self.load_crash(crash_id)["summary"]
+            told = self.load_crash(crash_id)["summary"]
         except DiskError:
-            summary, state = DAMAGED, []  # not to be kept
+            state = ""
         except ArchiveError:
-            summary = DAMAGED
-        if not _is_summary(summary):
-            summary = DAMAGED
-        ours = {"id": crash_id, "state": state}
-        return ours | summary | ours  # whatever a summary that somebody has changed calls itself
+            pass  # it is damaged
+        summary = Summary.of_report(crash_id, told, state)
+        return summary, summary.to_line() if state else None
 
     def load_crash(self, crash_id: str) -> dict[str, Any]:
         """Read crash.json as it is.
@@ -376,46 +410,6 @@ class Archive:
 
 _RECEIPT = (str, int, str, str, str, int, str | None)
 """What the values of a :class:`Receipt` are."""
-DAMAGED: dict[str, Any] = {
-    "time": None,
-    "doubtful": True,
-    "boot": None,
-    "method": "unknown",
-    "confidence": "none",
-    "kernel": None,
-    "title": "this crash's report is damaged: `pstored analyze --all` makes it again",
-    "kind": "other",
-    "severity": "unknown",
-    "function": None,
-    "backend": None,
-    "complete": False,
-    "order": 0,
-    "revision": 0,
-    "harvests": [],
-}
-"""The summary of a crash whose crash.json cannot be read."""
-_LATER: dict[str, Any] = {"signature": None, "signature_loose": None, "sender": None, "row": None}
-"""What the summaries of older reports lack."""
-
-
-_SUMMARY: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("method", "confidence", "title", "kind", "severity"), str),
-    **dict.fromkeys(("time", "boot", "kernel", "function", "backend"), (str, type(None))),
-    **dict.fromkeys(("signature", "signature_loose", "sender"), (str, type(None))),
-    **dict.fromkeys(("doubtful", "complete"), bool),
-    **dict.fromkeys(("order", "revision"), int),
-    "harvests": list,
-}
-
-
-def _is_summary(entry: dict[str, Any]) -> bool:
-    return (
-        entry.keys() >= DAMAGED.keys()
-        and all(map(isinstance, map(entry.get, _SUMMARY), _SUMMARY.values()))
-        and all(isinstance(harvest_id, str) and is_id(harvest_id) for harvest_id in entry["harvests"])
-    )
-
-
 _REPORT: dict[str, type] = {
     "id": str,
     "revision": int,
@@ -431,6 +425,15 @@ _REPORT: dict[str, type] = {
     "summary": dict,
 }
 """What a crash.json must have, at the least, for anybody to read it."""
+
+
+def _harvest_line(harvest: Harvest) -> list[str]:
+    return [harvest.id, *(to_word(receipt.key) for receipt in harvest.receipts)]
+
+
+def _in_order(summaries: dict[str, Summary]) -> list[Summary]:
+    """In the order of collection: of one harvest's, that in which they were found."""
+    return sorted(summaries.values(), key=lambda s: (s["id"][:16], s["order"], s["id"]))
 
 
 def _ids(directory: str) -> list[str]:

@@ -240,15 +240,21 @@ def commit_directory(temporary: str, final: str) -> None:
     flush_directory(os.path.dirname(final))
 
 
-def append_line(path: str, line: bytes) -> None:
-    """Append to a *cache*: no flush, a torn line is possible, and readers check each line."""
+def append_line(path: str, line: bytes, *, durably: bool = False) -> None:
+    """Append to a *cache*: a torn line is possible, and readers check each; flushed, with its name, if it must be."""
     step(f"append {path}")
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         os.fchmod(fd, FILE_MODE)
-        os.write(fd, line)
+        whole = os.write(fd, line) == len(line)
+        if durably:
+            if not whole:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            flush(fd, path)
     finally:
         os.close(fd)
+    if durably:
+        flush_directory(os.path.dirname(path))
 
 
 def append_durably(path: str, line: bytes) -> None:

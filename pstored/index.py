@@ -6,13 +6,15 @@ from __future__ import annotations
 import os
 
 from pstored import durable
-from pstored.documents import open_own, to_json
+from pstored.documents import open_own
 from pstored.errors import ArchiveError
 from pstored.lean import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 SPARE = 64
@@ -20,9 +22,11 @@ SPARE = 64
 
 
 class Index:
-    """A cache over a directory of entries: a JSON line for each, ``{"id": ..., ...}``; the last line of an id counts.
+    """A line for each entry: ``<id> <word>... <id>``, with tabs between; the last line of an id counts.
 
-    Appended to without a flush, so a power cut may tear or lose lines: :class:`Archive` makes again what is missing.
+    The id stands at both ends, which tells a whole line from a torn one: lines are appended without a flush, so a power
+    cut may tear or lose them.  Words are ASCII without blanks (:func:`to_word`), so that a harvest reads them without
+    JSON, which takes longer to import than the rest of its work.
     """
 
     def __init__(self, path: str) -> None:
@@ -31,110 +35,97 @@ class Index:
     def healed(
         self,
         ids: Iterable[str],
-        make: Callable[[str], dict[str, Any] | None],
-        is_valid: Callable[[dict[str, Any]], bool],
-    ) -> dict[str, dict[str, Any]]:
-        """The entries for exactly *ids*; what is lacking is made from the files, and kept if we may write.
+        keep: Callable[[list[str]], T | None],
+        make: Callable[[str], tuple[T, list[str] | None] | None],
+        *,
+        write: bool,
+    ) -> dict[str, T]:
+        """What the cache holds of exactly *ids*; what is lacking is made from the files.
 
         Lines that count no more stay until there are more of them than others: an archive at its limit loses a harvest
-        with each that comes, and its cache is not to be written anew each time.  A damaged one does not stay: while it
-        is there, all take several times longer to read.
+        with each that comes, and its cache is not to be written anew each time.
 
         Args:
             ids: what there is.
-            make: an entry, from the files; None if there is to be none.
-            is_valid: whether a line is what :attr:`make` would give now; what is not at once is not kept.
+            keep: what is kept of a line's words, of which the first is the id; None if they do not count.
+            make: the same from the files, and the words of a line, None if it shall have none; None if there is no such
+                entry.
+            write: whether what was made is to be kept, and damaged lines are to go.
         """
-        lines = self._lines()
-        whole = list(self._parse(lines))
-        cached = {entry["id"]: entry for entry in whole}
-        found: dict[str, dict[str, Any]] = {}
-        made = []
-        for entry_id in ids:
-            entry = cached.get(entry_id)
-            if entry is None or not is_valid(entry):
-                entry = make(entry_id)
-                if entry is not None and is_valid(entry):
-                    made.append(entry)
-            if entry is not None:
-                found[entry_id] = entry
-        is_due = len(whole) < len(lines) or len(lines) > 2 * len(found) + SPARE
-        if (made or is_due) and os.access(os.path.dirname(self.path), os.W_OK):
-            if is_due:
-                self._replace(found.values())
+        cached: dict[str, T | None] = {}
+        number, damaged = 0, False
+        for line in self._lines():
+            number += 1
+            words = _split(line)
+            if words is None:
+                damaged = True
             else:
-                self.add(*made)
+                cached[words[0]] = keep(words)
+        found: dict[str, T] = {}
+        new: dict[str, list[str] | None] = {}
+        for entry_id in ids:
+            value = cached.get(entry_id)
+            if value is None:
+                made = make(entry_id)
+                if made is None:
+                    continue
+                value, new[entry_id] = made
+            found[entry_id] = value
+        if write:
+            lines = [words for words in new.values() if words is not None]
+            if damaged or number > 2 * len(found) + SPARE:
+                self._replace(found.keys() - new.keys(), lines)
+            elif lines:
+                self.add(*lines)
         return found
 
-    def _lines(self) -> list[bytes]:
-        try:
-            with open_own(self.path) as f:
-                return [line for line in f.read().split(b"\n") if line]
-        except OSError:
-            return []
+    def _lines(self) -> Iterator[bytes]:
+        with suppress(OSError), open_own(self.path) as f:
+            yield from f
 
-    def add(self, *entries: Mapping[str, object]) -> None:
-        """Append entries; a cache that cannot be written is no error."""
+    def add(self, *entries: list[str]) -> None:
+        """Append lines, given as the id and the words; a cache that cannot be written is no error."""
         with suppress(OSError):
-            durable.append_line(self.path, self._format(entries))
+            durable.append_line(self.path, _format(entries))
 
-    def _replace(self, entries: Iterable[Mapping[str, object]]) -> None:
+    def doubt(self, entry_id: str) -> None:
+        """Make sure, durably, that an entry's lines count no more, before what they tell is changed.
+
+        Raises:
+            DiskError: it cannot be made sure; nothing may be changed.
+        """
+        with durable.archive_errors("write to", self.path), suppress(FileNotFoundError, IsADirectoryError):
+            open_own(self.path).close()  # without one there are no lines
+            durable.append_line(self.path, _format([[entry_id]]), durably=True)
+
+    def _replace(self, ids: Iterable[str], entries: Iterable[list[str]]) -> None:
+        """Write it anew: the lines that there are of *ids*, and more."""
+        stay = set(ids)
+        kept = {words[0]: line for line in self._lines() if (words := _split(line)) is not None and words[0] in stay}
         with suppress(ArchiveError):
             directory, name = os.path.split(self.path)
-            durable.replace_files(directory, {name: self._format(entries)}, scratch=directory, durably=False)
-
-    def _format(self, entries: Iterable[Mapping[str, Any]]) -> bytes:
-        return b"".join(to_json(e, compact=True).encode() + b"\n" for e in entries)
-
-    def _parse(self, lines: list[bytes]) -> Iterator[dict[str, Any]]:
-        """The entries in the lines, without torn ones."""
-        return (e for e in _load(lines) if isinstance(e, dict) and isinstance(e.get("id"), str))
+            data = b"".join(kept.values()) + _format(entries)
+            durable.replace_files(directory, {name: data}, scratch=directory, durably=False)
 
 
-def _load(lines: list[bytes]) -> list[object]:
-    """What each line holds as JSON; at once, which is many times faster, if all of them are whole."""
-    if not lines:
-        return []
-    import json  # nothing to read, nothing to import
-
-    found: list[object] = []
-    with suppress(ValueError, RecursionError):
-        found = json.loads(b"[" + b",".join(lines) + b"]")
-        if len(found) == len(lines):
-            return found
-    found = []
-    for line in lines:
-        with suppress(ValueError, RecursionError):
-            found.append(json.loads(line))
-    return found
+def _split(line: bytes) -> list[str] | None:
+    """The id and the words of a line; None if it is not whole."""
+    words = line.decode("ascii", "replace").split("\t")
+    last = words.pop()
+    is_whole = bool(words) and words[0] != "" and last == words[0] + "\n" and b"\0" not in line
+    return words if is_whole else None
 
 
-class KeyIndex(Index):
-    """Which harvest has which records, as words: ``<id> <key>... <id>``, with tabs between.
-
-    The harvest reads it, and JSON takes longer to import than the rest of its work.  The id stands at both ends, which
-    tells a whole line from a torn one.
-    """
-
-    def _format(self, entries: Iterable[Mapping[str, Any]]) -> bytes:
-        return b"".join(
-            "\t".join((e["id"], *map(_to_word, e["keys"]), e["id"])).encode("ascii") + b"\n" for e in entries
-        )
-
-    def _parse(self, lines: list[bytes]) -> Iterator[dict[str, Any]]:
-        for line in lines:
-            entry_id, *keys = line.decode("ascii", "replace").split("\t")
-            if not keys or keys.pop() != entry_id or b"\0" in line:
-                continue
-            with suppress(ValueError):
-                yield {"id": entry_id, "keys": list(map(_from_word, keys)) if b"\\" in line else keys}
+def _format(entries: Iterable[list[str]]) -> bytes:
+    return b"".join("\t".join((*words, words[0])).encode("ascii") + b"\n" for words in entries)
 
 
-def _to_word(key: str) -> str:
-    """A key as one word of ASCII; those of records that have a record's name are such already."""
-    is_one = key.isascii() and key.isprintable() and "\\" not in key
-    return key if is_one else key.encode("unicode_escape").decode("ascii")
+def to_word(text: str) -> str:
+    """Any text as one word; the names and keys of records are such already."""
+    is_one = text.isascii() and text.isprintable() and "\\" not in text
+    return text if is_one else text.encode("unicode_escape").decode("ascii")
 
 
-def _from_word(word: str) -> str:
-    return word.encode("ascii").decode("unicode_escape")
+def from_word(word: str) -> str:
+    """The text; ValueError if the word is none of :func:`to_word`'s."""
+    return word.encode("ascii").decode("unicode_escape") if "\\" in word else word

@@ -9,12 +9,13 @@ is still in the store, which would be taken for a new one, and told again.
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pstored import durable
 from pstored.archive import Archive
+from pstored.config import Archive as Limits
 from pstored.config import Config
 from pstored.delivery.outbox import Outbox, enabled_sinks
 from pstored.documents import load_json
@@ -22,6 +23,11 @@ from pstored.errors import ArchiveError, StoreError
 from pstored.ids import id_stamp, stamp_seconds
 from pstored.index import Index
 from pstored.store import RecordReadError, Store, record_key
+from pstored.summary import Summary
+
+NEARLY = 0.9
+"""Of the limit for bytes: the sizes that are remembered lack the little that came into a directory later (a sink's line
+in delivered.json); the nearer to the limit, the more that matters, and from here on each is looked at."""
 
 
 class _Unit(NamedTuple):
@@ -40,12 +46,16 @@ class _Unit(NamedTuple):
 def prune(archive: Archive, config: Config, *, store: Store, wall_ns: int | None = None) -> list[str]:
     """Remove what is over the limits; gives the harvests removed.  The caller holds the archive's lock."""
     limits = config.archive
+    oldest = _oldest(archive, limits.max_age_days, time.time_ns() if wall_ns is None else wall_ns)
+    harvests = archive.harvest_ids()
+    if not _may_be_over(archive, harvests, limits, oldest):
+        return []
     units = _units(archive, config)
     if limits.max_bytes:
-        units = _sized(archive, units)
+        sizes = _sizes(archive, harvests, looked_at=True)
+        units = [u._replace(size=sum(sizes.get(name, 0) for name in _names(u))) for u in units]
     count = sum(len(u.harvests) for u in units)
     size = sum(u.size for u in units)
-    oldest = _oldest(archive, limits.max_age_days, time.time_ns() if wall_ns is None else wall_ns)
     removed: list[str] = []
     present: set[str] | None = None
     for unit in sorted(units[:-1], key=lambda u: (not u.received, u.value, u.harvests)):
@@ -143,7 +153,7 @@ def _crashes_of(archive: Archive, harvest_id: str) -> list[str]:
     return [c for c in found if isinstance(c, str)] if isinstance(found, list) else []
 
 
-def _ends(crashes: list[dict[str, Any]]) -> set[str]:
+def _ends(crashes: Iterable[Summary]) -> set[str]:
     """The first and the latest crash of each bug."""
     first: dict[tuple[str, ...], str] = {}
     latest: dict[tuple[str, ...], str] = {}
@@ -154,40 +164,58 @@ def _ends(crashes: list[dict[str, Any]]) -> set[str]:
     return {*first.values(), *latest.values()}
 
 
-def _signature(crash: dict[str, Any]) -> tuple[str, ...]:
+def _signature(crash: Summary) -> tuple[str, ...]:
     """What crashes of one bug share; of a report without a signature (an older one's, a reset's), kind and function."""
     loose = crash["signature_loose"]
     return (loose,) if isinstance(loose, str) else (crash["kind"], str(crash["function"]))
 
 
-def _sized(archive: Archive, units: list[_Unit]) -> list[_Unit]:
-    """The same with the bytes of all their files.
+def _may_be_over(archive: Archive, harvests: list[str], limits: Limits, oldest: str) -> bool:
+    """Whether a closer look at each harvest and crash is worth its time."""
+    if limits.max_harvests and len(harvests) > limits.max_harvests:
+        return True
+    if harvests and harvests[0] < oldest:
+        return True
+    return bool(limits.max_bytes) and sum(_sizes(archive, harvests).values()) > NEARLY * limits.max_bytes
 
-    A file of the archive comes and goes with its name, so a directory's mtime tells whether it is as large as it was.
+
+def _sizes(archive: Archive, harvests: list[str], *, looked_at: bool = False) -> dict[str, int]:
+    """Bytes of all files of each harvest and crash, by directory.
+
+    They are as when it was measured, a crash's as of this revision; or, *looked_at*, as now: a file of the archive
+    comes and goes with its name, so a directory's mtime tells of a change.
     """
+    states = dict.fromkeys(map(_HARVEST.format, harvests), "")
+    states |= {_CRASH.format(crash["id"]): crash.state for crash in archive.remembered_crashes()}
 
-    def state(name: str) -> int:
+    def changed(name: str) -> int:
         return os.stat(f"{archive.path}/{name}").st_mtime_ns
 
-    def measure(name: str) -> dict[str, Any] | None:
+    def measure(name: str) -> tuple[int, list[str]] | None:
         try:
-            mtime_ns = state(name)
+            mtime_ns = changed(name)
             size = sum(e.stat(follow_symlinks=False).st_size for e in os.scandir(f"{archive.path}/{name}"))
         except OSError:
             return None
-        return {"id": name, "mtime_ns": mtime_ns, "size": size}
+        return size, [name, str(size), str(mtime_ns), states[name]]
 
-    def is_current(entry: dict[str, Any]) -> bool:
+    def keep(words: list[str]) -> int | None:
         try:
-            return isinstance(entry.get("size"), int) and entry.get("mtime_ns") == state(entry["id"])
-        except OSError:
-            return False
+            name, size, mtime_ns, state = words
+            is_so = int(mtime_ns) == changed(name) if looked_at else state == states.get(name)
+            return int(size) if is_so else None
+        except (ValueError, OSError):
+            return None
 
-    names = [[*(f"harvests/{h}" for h in u.harvests), *(f"crashes/{c}" for c in u.crashes)] for u in units]
-    sizes = Index(f"{archive.path}/sizes.index").healed(chain.from_iterable(names), measure, is_current)
-    return [
-        u._replace(size=sum(sizes[n]["size"] for n in of if n in sizes)) for u, of in zip(units, names, strict=True)
-    ]
+    return Index(f"{archive.path}/sizes.index").healed(states, keep, measure, write=True)
+
+
+def _names(unit: _Unit) -> Iterator[str]:
+    """The directories of a unit, below the archive's."""
+    return chain(map(_HARVEST.format, unit.harvests), map(_CRASH.format, unit.crashes))
+
+
+_HARVEST, _CRASH = "harvests/{}", "crashes/{}"
 
 
 def _remove(archive: Archive, unit: _Unit) -> None:

@@ -197,7 +197,8 @@ def _settle(host: Host, archive: Archive, journal: BootJournal, seen: Look) -> b
         running = Host().boot_id()  # below DIR there may be the running system's files without /proc
     if running is None or seen.is_crash_kernel:  # which boot is not over cannot be told
         return False
-    return bool(settle(History(archive, read_ledger(archive), journal, running), seen.facts))
+    history = History(archive, read_ledger(archive), journal, running, archive.remembered_crashes())
+    return bool(settle(history, seen.facts))
 
 
 def with_room(host: Host, archive: Archive, config: Config, stage: Callable[[], T]) -> T:

@@ -130,6 +130,7 @@ FLOORS: list[set[str]] = [
         "crashes.eventreport",
         "page.excerpt",
     },
+    {"summary"},
     {
         "archive",
         "efivars",

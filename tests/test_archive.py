@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pstored import durable, steps
-from pstored.archive import _SUMMARY, STRAGGLERS, Archive, Receipt
+from pstored.archive import STRAGGLERS, Archive, Receipt
 from pstored.crashes.report import Report
 from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, DiskError, NotFoundError
 from pstored.ids import is_id, make_id
+from pstored.summary import _FIELDS, DAMAGED
 from tests.conftest import MakeRoot, Pstored, Root, forked
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
@@ -140,7 +141,7 @@ def test_report_that_calls_itself_another_crash_is_its_own(root: MakeRoot, pstor
     report = made.crashes()[0] / "crash.json"
     document = json.loads(report.read_bytes())
     for name in (other["id"], 7, "a\0b", None):
-        document["summary"] |= {"id": name, "state": other["state"], "title": "another"}
+        document["summary"] |= {"id": name, "title": "another"}
         report.write_bytes(dump_json(document))
         listed = archive.crash_summaries()
         assert [(s["id"], s["title"]) for s in listed] == [(mine["id"], "another"), (other["id"], other["title"])]
@@ -325,7 +326,7 @@ def test_report_that_is_damaged_is_a_row_and_a_problem(root: MakeRoot, pstored: 
     assert pstored("verify", root=made).status == 0
 
 
-@pytest.mark.parametrize("field", sorted(_SUMMARY))
+@pytest.mark.parametrize("field", sorted(_FIELDS))
 def test_summary_with_a_value_that_is_none_of_ours_is_damaged(root: MakeRoot, pstored: Pstored, field: str) -> None:
     """Of any field: it is read by the list, the history of boots and the sinks, and must not end them."""
     made = root()
@@ -360,7 +361,7 @@ def test_stale_line_of_the_crash_index_is_replaced(root: MakeRoot, pstored: Psto
     summaries = archive.crash_summaries()
     report = made.crashes()[0] / "crash.json"
     state = report.stat()
-    assert summaries[0]["state"] == [state.st_mtime_ns, state.st_size, state.st_ino]
+    assert summaries[0].state == f"{state.st_mtime_ns}-{state.st_size}-{state.st_ino}"
     index = made.archive / "crashes.index"
     old = index.read_bytes()
     changed = json.loads(report.read_bytes())
@@ -368,9 +369,73 @@ def test_stale_line_of_the_crash_index_is_replaced(root: MakeRoot, pstored: Psto
     (made.archive / "new").write_bytes(dump_json(changed))
     (made.archive / "new").rename(report)
     assert [s["title"] for s in archive.crash_summaries()] == ["made anew", summaries[1]["title"]]
-    assert json.loads(index.read_bytes().splitlines()[-1])["title"] == "made anew"
+    assert index.read_bytes() == old  # a reader, which others do not wait for, writes nothing
+    with archive.lock():
+        assert archive.crash_summaries()[0]["title"] == "made anew"
+    assert b"made anew" in index.read_bytes().splitlines()[-1]
     index.write_bytes(old)
     assert archive.crash_summaries()[0]["title"] == "made anew"
+
+
+def test_crashes_are_remembered_without_a_look_at_each(root: MakeRoot, pstored: Pstored) -> None:
+    """As we wrote them: a collect opens no old crash; a look at one tells whether somebody has changed it."""
+    made = root()
+    archive = collected(made, pstored, 3)
+    summaries = archive.crash_summaries()
+    reports = [path / "crash.json" for path in made.crashes()]
+    reports[0].write_bytes(reports[0].read_bytes().replace(b"Kernel panic", b"by hand"))
+    reports[1].write_bytes(b"{")
+    reports[2].unlink()
+    remembered = archive.remembered_crashes()
+    assert [s["title"] for s in remembered] == [s["title"] for s in summaries]
+    assert remembered == summaries
+    assert ["by hand" in archive.look_again(s)["title"] for s in remembered] == [True, False, False]
+    assert [archive.look_again(s)["harvests"] != [] for s in remembered] == [True, False, False]
+    with archive.lock():
+        assert [archive.look_again(s) for s in remembered] == archive.crash_summaries()
+        assert archive.remembered_crashes() == archive.crash_summaries()
+
+
+@pytest.mark.parametrize("rest", ["{}", "[]", "{", '{"title": 7}', "," * 9, "[" * 100_000])
+def test_line_that_is_wrong_where_it_is_decoded(root: MakeRoot, pstored: Pstored, rest: str) -> None:
+    """Only whoever asks for more than it has at once finds out; whoever looks at the report gets that."""
+    made = root()
+    archive = collected(made, pstored, 2)
+    summaries = archive.crash_summaries()
+    index = made.archive / "crashes.index"
+    words = [line.split("\t") for line in index.read_text().splitlines()]
+    index.write_text("".join("\t".join([*line[:6], rest, line[7]]) + "\n" for line in words))
+    assert [s["boot"] for s in archive.remembered_crashes()] == [s["boot"] for s in summaries]
+    for remembered, summary in zip(archive.remembered_crashes(), summaries, strict=True):
+        assert (remembered["title"], remembered["harvests"]) == (DAMAGED["title"], [])
+        assert remembered["id"] == summary["id"]
+    assert archive.crash_summaries() == summaries
+
+
+def test_replaced_report_has_no_line_until_the_next(root: MakeRoot, pstored: Pstored) -> None:
+    """Durably, before it is replaced: whatever a power cut takes of what is not flushed, no older line is believed."""
+    made = root()
+    archive = collected(made, pstored, 2)
+    crash_id = archive.crash_ids()[0]
+    report = archive.load_crash(crash_id)
+    report["summary"]["title"] = "made anew"
+    directory = archive.crash_directory(crash_id)
+
+    def child() -> tuple[list[str], list[str]]:
+        done: list[str] = []
+        steps.hook = done.append
+        with archive.lock():
+            before = [s["id"] for s in archive.remembered_crashes()]
+            archive.write(directory, {"crash.json": dump_json(report)})
+        return before, done
+
+    before, done = forked(child)
+    assert before == archive.crash_ids()
+    index = str(made.archive / "crashes.index")
+    at = [done.index(f"{step} {path}") for step, path in (("append", index), ("fsync", index))]
+    at += [done.index(f"fsync {made.archive}"), done.index(f"rename {directory}/crash.json")]
+    assert at == sorted(at)
+    assert archive.remembered_crashes()[0]["title"] == "made anew"  # though its line was never written
 
 
 def test_reports_of_before_there_were_signatures_are_listed_shown_and_made_anew(

@@ -149,21 +149,39 @@ def test_bytes(six: Archive) -> None:
 def test_sizes_are_remembered_as_long_as_they_are_true(six: Archive) -> None:
     """A file that came, grew or went counts; a cache that is wrong or gone costs only time."""
     index = Path(six.path, "sizes.index")
+    assert pruned(six, max_bytes=sum(sizes_of(six))) == []  # it is a copy: each crash.json is looked at
+    index.unlink()
     assert pruned(six, max_bytes=sum(sizes_of(six))) == []
     written = index.read_bytes()
     assert len(written.splitlines()) == 12
     assert pruned(six, max_bytes=sum(sizes_of(six))) == []
     assert index.read_bytes() == written
-    directory = six.crash_directory(six.crash_summaries()[2]["id"])
+    crash_id = six.crash_summaries()[2]["id"]
     with six.lock():
-        six.write(directory, {"delivered.json": b"x" * 10_000})
+        six.write(six.crash_directory(crash_id), {"delivered.json": b"x" * 500})
     limit = sum(sizes_of(six))
+    assert pruned(six, max_bytes=2 * limit) == []
+    assert index.read_bytes() == written  # far from the limit, nothing is looked at
     assert pruned(six, max_bytes=limit) == []
     assert len(index.read_bytes().splitlines()) == 13
-    index.write_bytes(index.read_bytes().replace(b'"size":', b'"size":"x", "was":'))
+    index.write_bytes(written.replace(b"\t3", b"\tx"))
     assert pruned(six, max_bytes=limit) == []
     index.unlink()
     assert pruned(six, max_bytes=limit - 1) == [1]
+
+
+def test_crash_that_has_grown_is_measured_again(six: Archive) -> None:
+    """However far from the limit it was: a boot that brings a dump with each harvest must not outgrow it unseen."""
+    limit = 2 * sum(sizes_of(six))
+    assert pruned(six, max_bytes=limit) == []
+    crash_id = six.crash_summaries()[2]["id"]
+    with six.lock():
+        six.write(
+            six.crash_directory(crash_id),
+            {"dmesg.txt": bytes(limit), "crash.json": dump_json(six.load_crash(crash_id))},
+        )
+        six.add_crash_summary(crash_id)
+    assert pruned(six, max_bytes=limit) == [1, 2]
 
 
 def aged(archive: Archive, days: int) -> None:

@@ -8,7 +8,7 @@ import heapq
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, zip_longest
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from pstored.ids import stamp_seconds
 from pstored.journal.bootjournal import BootJournal, JournalBoot
 from pstored.manager import ARCHIVE_UNIT
 from pstored.parse.record import decode_record
+from pstored.summary import Summary
 from pstored.terminal import visible
 
 MOST = 100
@@ -87,7 +88,14 @@ class Console(NamedTuple):
 class History:
     """Everything that tells of this machine's boots, read when it is first asked for."""
 
-    def __init__(self, archive: Archive, ledger: Sequence[Boot], journal: BootJournal, running: str | None) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        ledger: Sequence[Boot],
+        journal: BootJournal,
+        running: str | None,
+        crashes: Iterable[Summary],
+    ) -> None:
         self.archive = archive
         self.ledger = ledger
         self.journal = journal
@@ -95,8 +103,8 @@ class History:
         self._known = {boot.boot_id: boot for boot in ledger}
         self._collected_by: dict[str, str | None] = {}
         self._journal_boots = {boot.boot_id: boot for boot in journal.boots(MOST)}
-        self._crashes: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
-        for summary in archive.crash_summaries():
+        self._crashes: dict[str | None, list[Summary]] = defaultdict(list)
+        for summary in crashes:
             self._crashes[summary["boot"]].append(summary)
         self._consoles = {console.boot_id: console for console in consoles(archive)}
 
@@ -145,8 +153,10 @@ class History:
                 found.append(_crash_of(summary))
         return tuple(found)
 
-    def _collecting(self, summary: dict[str, Any]) -> str | None:
+    def _collecting(self, summary: Summary) -> str | None:
         """The boot that collected a crash, as far as is known."""
+        if summary.collected_by is not None:
+            return summary.collected_by
         if (row := read_row(summary)) is not None:
             return row.collected_by
         crash_id = summary["id"]
@@ -288,11 +298,11 @@ def _span(known: Boot | None, logged: JournalBoot | None) -> tuple[float | None,
     return last[1] - last[0], last[0], last[1]
 
 
-def _is_sure(summary: dict[str, Any]) -> bool:
+def _is_sure(summary: Summary) -> bool:
     return summary["confidence"] in (Confidence.CERTAIN, Confidence.HIGH)
 
 
-def _crash_of(summary: dict[str, Any]) -> CrashOf:
+def _crash_of(summary: Summary) -> CrashOf:
     """A crash, by its line in the list."""
     return CrashOf(summary["id"], summary["kind"], summary["severity"], summary["title"], _is_sure(summary))
 

@@ -18,10 +18,9 @@ from pstored.page.timeline import render_boots, render_days
 def boots(options: Namespace) -> int:
     """One line for each boot."""
     context = Context(options)
-    journal = BootJournal(context.host)
-    history = History(
-        context.archive, read_ledger(context.archive), journal, context.host.boot_id() or Host().boot_id()
-    )
+    archive, journal = context.archive, BootJournal(context.host)
+    running = context.host.boot_id() or Host().boot_id()
+    history = History(archive, read_ledger(archive), journal, running, archive.crash_summaries())
     found = [_facts(boot) for boot in history.boots()]
     if options.lines:
         found = found[-options.lines :]

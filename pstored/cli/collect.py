@@ -92,7 +92,7 @@ def _tell(context: Context, status_fd: int | None, due: list[str], *, retry: boo
     from pstored.page.listing import status_line
 
     try:
-        line = status_line(context.archive.crash_summaries(), due)
+        line = status_line(context.archive.remembered_crashes(), due)
     except ArchiveError as e:
         line = str(e)
     lines = [line, *(["retry"] if retry else [])]

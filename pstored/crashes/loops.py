@@ -58,13 +58,14 @@ class Ended(NamedTuple):
 
 
 class Rows:
-    """The crashes of this machine, in the order of collection."""
+    """The crashes of this machine, looked at no further back than is asked for."""
 
-    def __init__(self, summaries: Iterable[Mapping[str, Any]] = (), *, again: bool = False) -> None:
+    def __init__(self, newest_first: Iterable[Mapping[str, Any]] = (), *, again: bool = False) -> None:
         """Take lines of ``pstored list``; if all is done *again*, only how much was counted then."""
-        told = [(summary, row) for summary in summaries if (row := read_row(summary)) is not None]
-        self._had = {summary["id"]: row for summary, row in told}
-        self._all = [] if again else sorted((_ended(*one) for one in told), key=_place_of)
+        told = ((summary, row) for summary in newest_first if (row := read_row(summary)) is not None)
+        self._had = {summary["id"]: row for summary, row in told} if again else {}
+        self._earlier = (_ended(*one) for one in told)  # than those in _all; none left, if all is done again
+        self._all: list[Ended] = []  # in the order of collection
 
     def put(self, summary: Mapping[str, Any]) -> None:
         """Take one more, or a newer revision; one that may be another machine's has no row."""
@@ -77,8 +78,11 @@ class Rows:
 
     def row(self, crash_id: str, order: int, end: End, boots: Sequence[str]) -> Row:
         """The row that a crash ends: no shorter than it was when the crashes before it were still there."""
-        row = follow(self.before(crash_id, order), end, boots)
-        had = self._had.get(crash_id, row)
+        before = self.before(crash_id, order)
+        place = self._place(crash_id, order)
+        is_there = place < len(self._all) and self._all[place].id == crash_id
+        row = follow(before, end, boots)
+        had = self._all[place].row if is_there else self._had.get(crash_id, row)
         return had if row.length and had.length > row.length else row
 
     def before(self, crash_id: str, order: int) -> Ended | None:
@@ -87,7 +91,14 @@ class Rows:
         return self._all[place - 1] if place else None
 
     def _place(self, crash_id: str, order: int) -> int:
-        return bisect_left(self._all, _key(crash_id, order), key=_place_of)
+        """Where a crash is or would be, with the one before it looked at, if there is one."""
+        key = _key(crash_id, order)
+        while not self._all or self._all[0][:3] >= key:
+            earlier = next(self._earlier, None)
+            if earlier is None:
+                break
+            insort(self._all, earlier, key=_place_of)
+        return bisect_left(self._all, key, key=_place_of)
 
 
 def _ended(summary: Mapping[str, Any], row: Row) -> Ended:
@@ -104,8 +115,8 @@ def _key(crash_id: str, order: int) -> tuple[str, int, str]:
 
 def read_row(summary: Mapping[str, Any]) -> Row | None:
     """The row in a line of ``pstored list``; None in an older one's, and where it may be another machine's."""
-    row = summary.get("row")
     try:
+        row = summary["row"]
         found = None if row is None else Row(row["count"], row["since"], row["collected_by"])
     except (KeyError, TypeError):
         return None

@@ -7,7 +7,7 @@ A crash that comes and goes between two rounds is not counted: nobody was there 
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -37,6 +37,7 @@ from pstored.host import Host
 from pstored.ids import stamp_seconds
 from pstored.journal.bootjournal import BootJournal
 from pstored.sinks import settings
+from pstored.summary import Summary
 
 FILE = "counters.json"
 NOTHING: Mapping[str, int] = MappingProxyType({})
@@ -106,7 +107,7 @@ def _ended(host: Host, archive: Archive, ledger: list[Boot], known: frozenset[st
     running = host.boot_id() or Host().boot_id()
     if all(boot.boot_id in known or boot.boot_id == running for boot in ledger):
         return {}
-    history = History(archive, ledger, BootJournal(None), running)
+    history = History(archive, ledger, BootJournal(None), running, archive.crash_summaries())
     found = {}
     for boot, following in pairwise(history.boots()):
         if boot.known is None or boot.boot_id in known or boot.end.kind is EndKind.RUNNING:
@@ -137,7 +138,7 @@ def _read(found: Mapping[str, Any]) -> Counted | None:
     return counted._replace(boots=ends, known_boots=frozenset(i for i in known_boots if isinstance(i, str)))
 
 
-def _new(archive: Archive, summaries: list[dict[str, Any]], counted: Counted) -> Iterator[NewCrash]:
+def _new(archive: Archive, summaries: Sequence[Summary], counted: Counted) -> Iterator[NewCrash]:
     for summary in summaries:
         if summary["id"] in counted.known or not summary["revision"]:
             continue
@@ -148,7 +149,7 @@ def _new(archive: Archive, summaries: list[dict[str, Any]], counted: Counted) ->
         yield NewCrash(summary["id"], summary["severity"], corrected)
 
 
-def _last(summaries: list[dict[str, Any]]) -> float | None:
+def _last(summaries: Sequence[Summary]) -> float | None:
     if not summaries:
         return None
     newest = summaries[-1]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Crashes on one line each: the table of ``pstored list``, and what ``collect`` says of a new one, and of all."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pstored.crashes.loops import is_loop, read_row, words
@@ -30,7 +31,7 @@ def short_line(crash: dict[str, Any]) -> str:
     return f"{_short(crash['id'])}  {when}  {where}  {crash['severity']}: {visible(crash['title'])}{whole}{loop}"
 
 
-def status_line(summaries: list[dict[str, Any]], due: list[str]) -> str:
+def status_line(summaries: Sequence[Mapping[str, Any]], due: list[str]) -> str:
     """The archive in one line, for ``systemctl status``: how many crashes, the newest, what is still to be done."""
     what = "; ".join(due) or "nothing due"
     if not summaries:
@@ -46,7 +47,7 @@ def status_line(summaries: list[dict[str, Any]], due: list[str]) -> str:
     )
 
 
-def _loop(summary: dict[str, Any]) -> str:
+def _loop(summary: Mapping[str, Any]) -> str:
     """What is said behind the title of a crash that is the latest of a loop."""
     row = read_row(summary)
     return f" ({words(row.length, row.since)})" if row is not None and is_loop(row) else ""
@@ -60,7 +61,7 @@ _COLUMNS = ("ID", "TIME (UTC)", "BOOT", "SENDER", "KERNEL", "BACKEND", "WHOLE", 
 _SENDER = _COLUMNS.index("SENDER")
 
 
-def render_list(summaries: list[dict[str, Any]], *, style: Style = Style(), width: int | None = None) -> str:  # noqa: B008
+def render_list(summaries: Sequence[Mapping[str, Any]], *, style: Style = Style(), width: int | None = None) -> str:  # noqa: B008
     """The table of ``pstored list``; cut to *width* columns, if given."""
     rows = [_COLUMNS] + [_row(s) for s in summaries]
     if not any(s.get("sender") for s in summaries):
@@ -80,7 +81,7 @@ def render_list(summaries: list[dict[str, Any]], *, style: Style = Style(), widt
     return "\n".join(lines) + "\n"
 
 
-def _row(s: dict[str, Any]) -> tuple[str, ...]:
+def _row(s: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         _short(s["id"]),
         _when(s["time"], doubtful=s["doubtful"]),
