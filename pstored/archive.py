@@ -31,6 +31,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 
 from pstored import durable
 from pstored.documents import load_json, open_own, recall
@@ -171,8 +172,7 @@ class Archive:
     def newest_harvests(self) -> Iterator[str]:
         """All of them, newest first: who needs but the first of them does not pay for all."""
         for name in sorted(_names(self.harvests), reverse=True):
-            path = os.path.join(self.harvests, name)
-            if is_id(name) and os.path.isdir(path) and not os.path.islink(path):
+            if is_id(name) and _is_directory(os.path.join(self.harvests, name)):
                 yield name
 
     def harvest_directory(self, harvest_id: str) -> str:
@@ -331,10 +331,10 @@ class Archive:
     def _report_state(self, crash_id: str) -> str:
         """What tells a crash.json from an older one without reading it; empty if it cannot be looked at."""
         try:
-            state = os.stat(f"{self.crashes}/{crash_id}/crash.json")  # of each crash at each list: no more than this
+            found = os.stat(f"{self.crashes}/{crash_id}/crash.json")  # of each crash at each list: no more than this
         except OSError:
             return ""
-        return f"{state.st_mtime_ns}-{state.st_size}-{state.st_ino}"
+        return f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}"
 
     def _is_half_made(self, crash_id: str) -> bool:
         """Whether the directory is that of a crash whose making, or whose removal, was cut short, or goes on."""
@@ -447,6 +447,13 @@ def _names(directory: str) -> list[str]:
     with _listing(directory), suppress(FileNotFoundError):
         return os.listdir(directory)
     return []
+
+
+def _is_directory(path: str) -> bool:
+    """Whether it is one itself; a disk that does not say so now must not hide what is there."""
+    with durable.archive_errors("look at", path), suppress(FileNotFoundError):
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    return False
 
 
 @contextmanager

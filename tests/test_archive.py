@@ -20,7 +20,7 @@ from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, DiskError, NotFoundError
 from pstored.ids import is_id, make_id
 from pstored.summary import _FIELDS, DAMAGED
-from tests.conftest import MakeRoot, Pstored, Root, forked
+from tests.conftest import MakeRoot, Pstored, Root, forked, require
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}")
 PANIC = b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: %s\n"
@@ -197,6 +197,27 @@ def test_crash_that_goes_while_it_is_listed_is_not_damaged(root: MakeRoot, pstor
         assert [s["id"] for s in archive.crash_summaries()] == [stays]
         archive.add_crash_summary(gone)
         assert [s["id"] for s in archive.crash_summaries()] == [stays]
+
+
+def test_harvest_that_cannot_be_looked_at_is_not_passed_over(root: MakeRoot, pstored: Pstored) -> None:
+    """Else it would never be analyzed, and nobody would be told."""
+    made = root()
+    archive = collected(made, pstored, 1)
+    (path,) = made.harvests()
+    (made.archive / "harvests" / make_id(["link"], wall_ns=0, after=path.name)).symlink_to(path)
+    assert list(archive.newest_harvests()) == [path.name]
+
+    def child() -> None:
+        os.chmod(made.archive / "harvests", 0o444)  # names can be listed, and nothing else
+        os.setgid(65534)
+        os.setuid(65534)
+        with pytest.raises(DiskError, match=r"cannot look at .*Permission denied"):
+            list(archive.newest_harvests())
+
+    for parent in [made.archive, *made.archive.parents]:
+        os.chmod(parent, os.stat(parent).st_mode | 0o55)
+    require(os.geteuid() == 0, "another user needs root")
+    forked(child)
 
 
 def test_lock_keeps_others_out_and_clears_litter(tmp_path: Path) -> None:
