@@ -354,6 +354,25 @@ def test_export_writes_one_tar_of_everything(pair: Root, pstored: Pstored, tmp_p
     assert any(name.endswith(".harvest.json") for name in members)
 
 
+@pytest.mark.parametrize("command", ["list", "show -1", "collect", "export -1 -o -"])
+def test_output_that_cannot_be_written_is_said(command: str, pair: Root) -> None:
+    """A full disk behind `pstored list > FILE`: no traceback, and not for nothing."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pstored", "--root", str(pair.path), *command.split()],
+            cwd=REPOSITORY,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "error: cannot write to the standard output: No space left on device",
+        "hint: only what was to be shown is lost: what had been done before is done",
+    ]
+
+
 def test_export_goes_to_standard_output(pair: Root) -> None:
     """For ssh and pipes: nothing but the tar."""
     done = subprocess.run(
