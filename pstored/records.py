@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The records of the archive's harvests, decoded, with what harvest.json says of them."""
 
+from contextlib import suppress
+from hashlib import sha256
 from typing import Any
 
-from pstored.archive import Archive, Harvest
+from pstored.archive import Archive, Harvest, Receipt
+from pstored.errors import ArchiveError
 from pstored.parse.record import Record, decode_record
+
+DIFFERS = "what the archive has of it is not what was taken from the store"
 
 
 class Records:
@@ -39,6 +44,11 @@ class Records:
             if receipt is None:
                 continue
             more = said[member.name]
+            damage = _sentences(more.get("damage"))
+            if sha256(data).hexdigest() != receipt.sha256:
+                whole = self._from_another(harvest_id, receipt)
+                damage += [DIFFERS] if whole is None else []
+                data = data if whole is None else whole
             found.append(
                 decode_record(
                     member.name,
@@ -48,12 +58,22 @@ class Records:
                     sha256=receipt.sha256,
                     error=receipt.error,
                     notes=_sentences(more.get("notes")),
-                    damage=_sentences(more.get("damage")),
+                    damage=damage,
                     sender=_address(more.get("sender")),
                 )
             )
         self.whole.add(harvest_id)
         return found
+
+    def _from_another(self, harvest_id: str, receipt: Receipt) -> bytes | None:
+        """A damaged record's bytes from a harvest that has them whole: it was still in the store, and archived anew."""
+        for other in self._archive.known_keys([receipt.key]).get(receipt.key, ()):
+            if other != harvest_id:
+                with suppress(ArchiveError):
+                    for _, data in self._archive.read_records(other):
+                        if sha256(data).hexdigest() == receipt.sha256:
+                            return data
+        return None
 
     def _harvest(self, harvest_id: str) -> Harvest:
         if harvest_id not in self._harvests:

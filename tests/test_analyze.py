@@ -18,6 +18,7 @@ from pstored.config import Config, load
 from pstored.crashes.report import Report
 from pstored.harvest import Pass, harvest
 from pstored.host import Host
+from pstored.records import DIFFERS
 from pstored.stamp import Stamp
 from tests.conftest import MakeRoot, Pstored, Root
 
@@ -475,6 +476,43 @@ def test_records_archived_anew_are_no_new_revision(root: MakeRoot) -> None:
     assert collect(made) == [] or made.load(f"crashes/{first['id']}/crash.json")["revision"] == 1
     assert len(made.harvests()) == 2
     assert [p.name for p in made.crashes()] == [first["id"]]
+
+
+def rot(root: Root) -> None:
+    """Flip a bit of a record in the newest harvest's bundle."""
+    tar = root.harvests()[-1] / "records.tar"
+    data = bytearray(tar.read_bytes())
+    data[data.index(b"Kernel panic")] ^= 1
+    tar.write_bytes(data)
+
+
+def test_record_that_was_archived_anew_counts_once(root: MakeRoot) -> None:
+    """A bundle that did not read back, and that of the next run: what is damaged in one is read from the other."""
+    made = root()
+    name = made.add_erst_crash(1, b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: once\n")
+    data, mtime_ns = (made.store / name).read_bytes(), (made.store / name).stat().st_mtime_ns
+    harvest(Host(str(made.path)), settings(made))
+    rot(made)
+    made.add(name, data, mtime_ns=mtime_ns)
+    crashes = collect(made)
+    assert len(made.harvests()) == 2
+    assert [c["title"] for c in crashes] == ["Kernel panic: once"]
+    assert [r["harvest_id"] for r in crashes[0]["records"]] == [made.harvests()[1].name]
+    assert crashes[0]["complete"]
+
+
+def test_record_that_has_rotted_in_the_archive_is_told_as_damaged(root: MakeRoot) -> None:
+    """What is left of it is read: nobody else has it."""
+    made = root()
+    made.add_erst_crash(1, b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: once\n")
+    (crash,) = collect(made)
+    assert crash["complete"]
+    rot(made)
+    analyze_all(made)
+    (path,) = made.crashes()
+    crash = made.load(f"crashes/{path.name}/crash.json")
+    assert not crash["complete"]
+    assert [d["damage"] for d in crash["dumps"]] == [[f"{crash['records'][0]['name']}: {DIFFERS}"]]
 
 
 @pytest.mark.parametrize("how", ["gone", "no file"])
