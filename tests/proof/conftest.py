@@ -48,7 +48,7 @@ def prepared(tmp_path: Path) -> Prepared:
     world = make_world(tmp_path / "world", odd=False)
     strace.warm_up()
     with workers.journald() as beside:
-        traced = copy(world, tmp_path / "traced")
+        traced = copy(world, tmp_path / "scratch/traced")  # as deep as the others: each step there is a call
         words = strace.command(traced.root.path, "collect")
         done, points = beside(lambda: strace.trace(words, tmp_path / "trace"))
         assert (done.status, done.stderr) == (0, "")

@@ -135,7 +135,7 @@ def test_killed_anywhere(name: str, way: str, tmp_path: Path, tally: Tally) -> N
         strace.warm_up()
         prepared = beside(lambda: work.prepare(made))
     with workers.journald() as beside:
-        traced = copy(prepared, tmp_path / "traced")
+        traced = copy(prepared, tmp_path / "scratch/traced")  # as deep as the others: each step there is a call
         words = strace.command(traced.root.path, *work.arguments)
         _, points = beside(lambda: strace.trace(words, tmp_path / "trace"))
         wanted, problems = beside(lambda: end_of(traced, work.arguments))
