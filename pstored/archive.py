@@ -231,9 +231,10 @@ class Archive:
         only = None if wanted is None else set(map(to_word, wanted))
 
         def keep(words: list[str]) -> set[str] | None:
-            with suppress(ValueError):
+            try:  # of each harvest at each harvest: with suppress() it takes twice as long
                 return set(map(from_word, words[1:] if only is None else only.intersection(words)))
-            return None
+            except ValueError:
+                return None
 
         def make(harvest_id: str) -> tuple[set[str], list[str]] | None:
             with suppress(ArchiveError):
