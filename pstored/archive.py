@@ -296,7 +296,7 @@ class Archive:
             ids, entry = self.crash_ids(), self._crash_entry
             found = self._crash_index.healed(ids, Summary.of_line, entry, write=self._locked)
             if self._locked:
-                self._summaries = found
+                self._summaries, self._looked = found, False
         return _in_order(found)
 
     def look_again(self, summary: Summary) -> Summary:

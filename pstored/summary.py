@@ -19,7 +19,8 @@ HEAD = ("id", "order", "boot", "confidence")
 class Summary(dict[str, "Any"]):
     """The fields of ``pstored list``: those of HEAD at once, the others when one of them is asked for with ``[]``.
 
-    An archive has thousands, and a collect needs a few of them: decoding all took it longer than anything else.
+    An archive has thousands, and a collect needs a few of them: decoding all took it longer than anything else.  What
+    asks a dict in other ways (``get``, ``in``, json.dumps) sees what is there: :func:`decode` first.
     """
 
     __slots__ = ("_rest", "collected_by", "state")

@@ -113,6 +113,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "severity": "panic",
         "backend": "efi",
         "complete": True,
+        "sender": None,
     } | changes
 
 

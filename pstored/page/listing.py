@@ -40,7 +40,7 @@ def status_line(summaries: Sequence[Mapping[str, Any]], due: list[str]) -> str:
     count = "1 crash" if len(summaries) == 1 else f"{len(summaries)} crashes"
     when = _when(newest["time"], doubtful=newest["doubtful"])
     boot = f"boot {newest['boot'][:8]}{'?' * (newest['confidence'] == 'low')}" if newest["boot"] else "boot unknown"
-    boot = f"{visible(newest['sender'])}, {boot}" if newest.get("sender") else boot
+    boot = f"{visible(newest['sender'])}, {boot}" if newest["sender"] else boot
     title = visible(newest["title"])[:MAX_TITLE]
     return (
         f"{count}, newest {when} {_short(newest['id'])} ({boot}) {newest['severity']}: {title}{_loop(newest)}; {what}"
@@ -64,7 +64,7 @@ _SENDER = _COLUMNS.index("SENDER")
 def render_list(summaries: Sequence[Mapping[str, Any]], *, style: Style = Style(), width: int | None = None) -> str:  # noqa: B008
     """The table of ``pstored list``; cut to *width* columns, if given."""
     rows = [_COLUMNS] + [_row(s) for s in summaries]
-    if not any(s.get("sender") for s in summaries):
+    if not any(s["sender"] for s in summaries):
         rows = [row[:_SENDER] + row[_SENDER + 1 :] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     start = sum(widths) + 2 * len(widths)
@@ -86,7 +86,7 @@ def _row(s: Mapping[str, Any]) -> tuple[str, ...]:
         _short(s["id"]),
         _when(s["time"], doubtful=s["doubtful"]),
         s["boot"][:8] + ("?" if s["confidence"] == "low" else "") if s["boot"] else "?",
-        visible(s.get("sender") or ""),
+        visible(s["sender"] or ""),
         visible(s["kernel"] or "?"),
         s["backend"] or "?",
         "yes" if s["complete"] else "no",
