@@ -23,6 +23,9 @@ UNCERTAIN = ("execve", "mmap", "munmap", "mremap", "mprotect", "madvise", "brk",
 """The first is strace's own; how often memory is asked for differs from run to run."""
 OTHERS = 60
 """So many of the calls that change nothing; a tenth of them on the short way."""
+UNEVEN = 20
+"""Of so many calls one may be lacking in another run, if lines are given back to a journal: a copy of that has as many
+writes as blocks, and which of them are holes differs with the times in it."""
 
 
 def as_it_is(world: World) -> World:
@@ -152,10 +155,13 @@ def test_killed_anywhere(name: str, way: str, tmp_path: Path, tally: Tally) -> N
         return kill(prepared, work, point, wanted=wanted, keep=keep)
 
     found = workers.in_parallel(killed, tried, scratch=tmp_path / "scratch")
+    survived = found.count(SURVIVED)
+    may_survive = len(tried) // UNEVEN if work.restore and way == "whole" else 0
     wrong = [f"killed at {point}: {problem}" for point, problem in zip(tried, found, strict=True) if problem]
+    wrong = [w for w in wrong if not w.endswith(SURVIVED)] if survived <= may_survive else wrong
     assert not wrong, "\n".join(wrong)
     if way == "whole":  # these were all the calls there are: it survives behind the last of each name
-        last = {p.call: p.number for p in points if is_change(p)}
-        beyond = [Point(call, number + 1) for call, number in last.items()]
+        last = {p.call: p.number for p in points}
+        beyond = [Point(call, last[call] + 1 + may_survive) for call in {p.call for p in points if is_change(p)}]
         assert set(workers.in_parallel(killed, beyond, scratch=tmp_path / "scratch")) == {SURVIVED}
-    tally(f"system calls at which {name!r} was killed", len(tried))
+    tally(f"system calls at which {name!r} was killed", len(tried) - survived)
