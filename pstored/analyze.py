@@ -275,13 +275,17 @@ class _Analyzer:
         alike = ALIKE if is_foreign(self.records.facts(harvest_id)) and event.strict else 0
         if alike:
             decode(self._archived())
-        for at, known in enumerate(self._known(again=again)):
-            is_near = at < RECENT
+        seen = 0
+        for known in self._known(again=again):
+            is_near = seen < RECENT
             if not (is_near or alike or (boot.boot_id is not None and known["boot"] == boot.boot_id)):
                 continue
             crash = known if known["id"] in self.made else self.archive.look_again(known)
-            if crash["harvests"] in ([], [harvest_id]):
-                continue  # it cannot be read, or is this very harvest's
+            if not crash["harvests"]:
+                continue  # it cannot be read
+            seen += 1
+            if crash["harvests"] == [harvest_id]:
+                continue  # it is this very harvest's
             same_id = boot.boot_id is not None and crash["boot"] == boot.boot_id
             if is_sure and _is_sure(crash["boot"], crash["confidence"]):
                 if same_id:

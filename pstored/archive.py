@@ -143,8 +143,10 @@ class Archive:
 
         Where that replaces a report, the crash's line in the cache counts no more: :meth:`add_crash_summary`.
         """
-        if "crash.json" in files and durable.is_there(os.path.join(directory, "crash.json")):
-            self._crash_index.doubt(os.path.basename(directory))
+        if "crash.json" in files:
+            self.remembered_crashes()  # reads which have lines
+            if (crash_id := os.path.basename(directory)) in self._crash_index.ids:
+                self._crash_index.doubt(crash_id)
         kept, self._summaries = self._summaries, None  # if it fails, which may be the flush, a report may be another
         durable.replace_files(directory, files, scratch=self.path, durably=durably)
         self._summaries = kept
@@ -278,9 +280,7 @@ class Archive:
         if self._summaries is not None and self._looked:
             return _in_order(self._summaries)
         found = self._crash_index.healed(self.crash_ids(), self._if_fresh, self._crash_entry, write=self._locked)
-        for crash_id in decode(found.values()):
-            if (entry := self._crash_entry(crash_id)) is not None:
-                found[crash_id], _ = entry
+        decode(found.values())
         if self._locked:
             self._summaries, self._looked = found, True
         return _in_order(found)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from binascii import crc32
 
 from pstored import durable
 from pstored.documents import open_own
@@ -22,15 +23,17 @@ SPARE = 64
 
 
 class Index:
-    """A line for each entry: ``<id> <word>... <id>``, with tabs between; the last line of an id counts.
+    """A line for each entry: ``<id> <word>... <CRC-32 of it>``, with tabs between; the last line of an id counts.
 
-    The id stands at both ends, which tells a whole line from a torn one: lines are appended without a flush, so a power
-    cut may tear or lose them.  Words are ASCII without blanks (:func:`to_word`), so that a harvest reads them without
-    JSON, which takes longer to import than the rest of its work.
+    Lines are appended without a flush, so a power cut may tear or lose them: the sum tells.  A line without words says
+    that no older one counts (:meth:`doubt`).  Words are ASCII without blanks (:func:`to_word`), so that a harvest reads
+    them without JSON, which takes longer to import than the rest of its work.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.ids: set[str] = set()
+        """Which had lines when they were read last, or got some since; also of what is no more."""
 
     def healed(
         self,
@@ -71,6 +74,7 @@ class Index:
                     continue
                 value, new[entry_id] = made
             found[entry_id] = value
+        self.ids = {*cached, *new}
         if write:
             lines = [words for words in new.values() if words is not None]
             if damaged or number > 2 * len(found) + SPARE:
@@ -81,10 +85,11 @@ class Index:
 
     def _lines(self) -> Iterator[bytes]:
         with suppress(OSError), open_own(self.path) as f:
-            yield from f
+            yield from (line for line in f if line != b"\n")
 
     def add(self, *entries: list[str]) -> None:
         """Append lines, given as the id and the words; a cache that cannot be written is no error."""
+        self.ids.update(words[0] for words in entries)
         with suppress(OSError):
             durable.append_line(self.path, _format(entries))
 
@@ -96,7 +101,12 @@ class Index:
         """
         with durable.archive_errors("write to", self.path), suppress(FileNotFoundError, IsADirectoryError):
             open_own(self.path).close()  # without one there are no lines
-            durable.append_line(self.path, _format([[entry_id]]), durably=True)
+            try:
+                # what is torn at the end must not take it along
+                durable.append_line(self.path, b"\n" + _format([[entry_id]]), durably=True)
+            except OSError:  # without the file no line counts, either
+                durable.remove_file(self.path)
+                durable.flush_directory(os.path.dirname(self.path))
 
     def _replace(self, ids: Iterable[str], entries: Iterable[list[str]]) -> None:
         """Write it anew: the lines that there are of *ids*, and more."""
@@ -110,14 +120,17 @@ class Index:
 
 def _split(line: bytes) -> list[str] | None:
     """The id and the words of a line; None if it is not whole."""
-    words = line.decode("ascii", "replace").split("\t")
-    last = words.pop()
-    is_whole = bool(words) and words[0] != "" and last == words[0] + "\n" and b"\0" not in line
-    return words if is_whole else None
+    text, _, last = line.rpartition(b"\t")
+    return text.decode("ascii").split("\t") if text and text.isascii() and last == _sum(text) else None
 
 
 def _format(entries: Iterable[list[str]]) -> bytes:
-    return b"".join("\t".join((*words, words[0])).encode("ascii") + b"\n" for words in entries)
+    lines = ("\t".join(words).encode("ascii") for words in entries)
+    return b"".join(line + b"\t" + _sum(line) for line in lines)
+
+
+def _sum(text: bytes) -> bytes:
+    return b"%08x\n" % crc32(text)
 
 
 def to_word(text: str) -> str:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The records of the archive's harvests, decoded, with what harvest.json says of them."""
 
-from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
 from pstored.archive import Archive, Harvest, Receipt
-from pstored.errors import ArchiveError
+from pstored.errors import ArchiveError, DiskError
 from pstored.parse.record import Record, decode_record
 
 DIFFERS = "what the archive has of it is not what was taken from the store"
@@ -17,7 +16,7 @@ class Records:
 
     def __init__(self, archive: Archive) -> None:
         self.whole: set[str] = set()
-        """Harvests whose records could be read."""
+        """Harvests whose records could be read as they were archived."""
         self._archive = archive
         self._harvests: dict[str, Harvest] = {}
 
@@ -39,6 +38,7 @@ class Records:
         receipts = {r.name: r for r in harvest.receipts}
         said = {r["name"]: r for r in harvest.facts["records"]}
         found = []
+        is_whole = True
         for member, data in self._archive.read_records(harvest_id):
             receipt = receipts.get(member.name)
             if receipt is None:
@@ -48,6 +48,7 @@ class Records:
             if sha256(data).hexdigest() != receipt.sha256:
                 whole = self._from_another(harvest_id, receipt)
                 damage += [DIFFERS] if whole is None else []
+                is_whole = is_whole and whole is not None
                 data = data if whole is None else whole
             found.append(
                 decode_record(
@@ -62,17 +63,22 @@ class Records:
                     sender=_address(more.get("sender")),
                 )
             )
-        self.whole.add(harvest_id)
+        if is_whole:
+            self.whole.add(harvest_id)
         return found
 
     def _from_another(self, harvest_id: str, receipt: Receipt) -> bytes | None:
         """A damaged record's bytes from a harvest that has them whole: it was still in the store, and archived anew."""
         for other in self._archive.known_keys([receipt.key]).get(receipt.key, ()):
             if other != harvest_id:
-                with suppress(ArchiveError):
+                try:
                     for _, data in self._archive.read_records(other):
                         if sha256(data).hexdigest() == receipt.sha256:
                             return data
+                except DiskError:
+                    raise  # another time it may give it
+                except ArchiveError:
+                    continue
         return None
 
     def _harvest(self, harvest_id: str) -> Harvest:

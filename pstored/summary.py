@@ -41,7 +41,8 @@ class Summary(dict[str, "Any"]):
     def of_report(cls, crash_id: str, told: object, state: str) -> Summary:
         """From what a report says under ``summary``; if that is nothing we write, it is damaged."""
         fields = told if isinstance(told, dict) and _is_whole(told) else DAMAGED
-        made = cls(_LATER | fields | {"id": crash_id})  # whatever a summary that somebody has changed calls itself
+        ours = {name: fields[name] for name in (*DAMAGED, *_LATER) if name in fields}
+        made = cls(_LATER | ours | {"id": crash_id})  # whatever a summary that somebody has changed calls itself
         made._rest, made.state = "", state
         row = made["row"]
         collector = row.get("collected_by") if isinstance(row, dict) else None
@@ -71,18 +72,14 @@ def _unword(word: str) -> str | None:
     return from_word(word) if word else None
 
 
-def decode(summaries: Iterable[Summary]) -> list[str]:
-    """Decode what is not yet, at once, which is many times faster; gives the ids of those whose lines are wrong."""
+def decode(summaries: Iterable[Summary]) -> None:
+    """Decode what is not yet, at once, which is many times faster."""
     due = [s for s in summaries if s._rest]
-    wrong = []
     for summary, fields in zip(due, _loads([s._rest for s in due]), strict=True):
         whole = _LATER | fields | {name: summary[name] for name in HEAD} if isinstance(fields, dict) else {}
-        if not _is_whole(whole):
-            whole = _LATER | DAMAGED | {"id": summary["id"]}
-            wrong.append(summary["id"])
-        summary.update(whole)
+        # a line's sum is right: one that is wrong all the same is of another version, or somebody else's
+        summary.update(whole if _is_whole(whole) else _LATER | DAMAGED | {"id": summary["id"]})
         summary._rest = ""
-    return wrong
 
 
 def _loads(texts: list[str]) -> list[object]:
@@ -130,7 +127,15 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("doubtful", "complete"), bool),
     **dict.fromkeys(("order", "revision"), int),
     "harvests": list,
+    "row": (dict, type(None)),
 }
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    return row.keys() >= _ROW and all(isinstance(value, str | int | None) for value in row.values())
+
+
+_ROW = {"count", "since", "collected_by"}
 
 
 def _is_whole(fields: dict[str, Any]) -> bool:
@@ -139,4 +144,5 @@ def _is_whole(fields: dict[str, Any]) -> bool:
         fields.keys() >= DAMAGED.keys()
         and all(map(isinstance, map(fields.get, _FIELDS), _FIELDS.values()))
         and all(isinstance(harvest_id, str) and is_id(harvest_id) for harvest_id in fields["harvests"])
+        and ((row := fields.get("row")) is None or _is_row(row))
     )

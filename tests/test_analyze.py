@@ -16,6 +16,7 @@ from pstored.archive import Archive
 from pstored.boots.ledger import Look, note_boot, read_ledger
 from pstored.config import Config, load
 from pstored.crashes.report import Report
+from pstored.documents import dump_json
 from pstored.harvest import Pass, harvest
 from pstored.host import Host
 from pstored.records import DIFFERS
@@ -542,3 +543,120 @@ def test_report_that_is_brought_up_to_date_says_the_same(root: MakeRoot, pstored
     assert [r["outcome"] for r in before["records"]] != [r["outcome"] for r in after["records"]]
     for key in ("notes", "boot", "dumps", "files", "complete", "title", "revision"):
         assert after[key] == before[key], key
+
+
+# -- what the cache and the archive have lost
+
+
+def two_parts(root: MakeRoot, tmp_path: Path) -> tuple[Root, Path]:
+    """A crash of which one record is still to come, and where that is."""
+    made = root("panic", backend="efi_pstore")
+    records = sorted(made.store.iterdir())
+    set_aside(made, tmp_path / "aside")
+    for record in records[:1] + records[2:]:
+        put_back(made, tmp_path / "aside", only=record.name)
+    assert len(collect(made)) == 1
+    return made, tmp_path / "aside"
+
+
+def test_line_with_a_flipped_bit_makes_no_second_crash(root: MakeRoot, tmp_path: Path) -> None:
+    """crash.json is whole; of its line in the cache one byte of the JSON is not."""
+    made, aside = two_parts(root, tmp_path)
+    index = made.archive / "crashes.index"
+    data = bytearray(index.read_bytes())
+    data[data.index(b'{"backend')] ^= 1
+    index.write_bytes(data)
+    put_back(made, aside)
+    (second,) = collect(made)
+    assert (len(made.crashes()), second["revision"]) == (1, 2)
+
+
+def test_line_that_is_wrong_is_made_anew(root: MakeRoot, tmp_path: Path) -> None:
+    """Once: not at each list and each status line for ever."""
+    made, _ = two_parts(root, tmp_path)
+    index = made.archive / "crashes.index"
+    data = bytearray(index.read_bytes())
+    data[data.index(b'{"backend')] ^= 1
+    index.write_bytes(data)
+    archive = Archive(str(made.archive))
+    with archive.lock():
+        assert "damaged" not in archive.crash_summaries()[0]["title"]
+    with archive.lock():
+        assert "damaged" not in archive.remembered_crashes()[0]["title"]
+
+
+def test_crash_that_was_removed_and_made_again_has_no_older_line(root: MakeRoot, tmp_path: Path) -> None:
+    """Its new line is lost in a power cut: the line of before it was removed must not count."""
+    made, _ = two_parts(root, tmp_path)
+    archive = Archive(str(made.archive))
+    (crash_id,) = archive.crash_ids()
+    report = archive.load_crash(crash_id)
+    report["summary"]["boot"], report["summary"]["title"] = "another", "made anew"
+    with archive.lock():
+        archive.remove_crash(crash_id)
+        Path(archive.crash_directory(crash_id)).mkdir()
+        archive.write(archive.crash_directory(crash_id), {"crash.json": dump_json(report)})
+    assert archive.remembered_crashes()[0]["boot"] == "another"
+
+
+def test_deep_summary_is_no_traceback(root: MakeRoot, tmp_path: Path, pstored: Pstored) -> None:
+    """Whoever changed it: list, and collect, go on."""
+    made, _ = two_parts(root, tmp_path)
+    path = made.crashes()[0] / "crash.json"
+    report: dict[str, Any] = json.loads(path.read_bytes())
+    report["summary"]["row"] = json.loads("[" * 700 + "]" * 700)
+    path.write_text(json.dumps(report))
+    done = pstored("list", root=made)
+    assert "Traceback" not in done.stderr
+    assert done.status == 0
+
+
+def test_all_again_keeps_a_crash_whose_records_have_rotted(root: MakeRoot) -> None:
+    """The report is then the only thing that still tells of it; that its records differ is known."""
+    made = root()
+    made.add_erst_crash(1, b"Panic#1 Part1\n<0>[   77.000001] Kernel panic - not syncing: once\n")
+    (crash,) = collect(made)
+    tar = made.harvests()[0] / "records.tar"
+    data = bytearray(tar.read_bytes())
+    at = data.index(b"Panic#1")
+    end = data.index(b"once\n") + 5
+    data[at:end] = bytes(end - at)
+    tar.write_bytes(data)
+    analyze_all(made)
+    assert [p.name for p in made.crashes()] == [crash["id"]]
+
+
+_TOLD = (
+    b"<12>[    1.000000] pstored: boot %s\n"
+    b"<1>[   20.000001] BUG: kernel NULL pointer dereference, address: 0\n"
+    b"<4>[   20.000002] RIP: 0010:foo_fn+0x1/0x2\n"
+)
+BUG_PART = b"Oops#1 Part1\n" + _TOLD
+PANIC_PART = b"Panic#2 Part1\n" + _TOLD + b"<0>[   77.000001] Kernel panic - not syncing: Fatal exception\n"
+
+
+def test_all_again_keeps_the_length_of_a_loop_whose_beginning_was_pruned(root: MakeRoot) -> None:
+    """The last crash of it was collected as an oops, and then as a panic."""
+    made = root()
+    boots = [f"{n:08x}-8888-4777-8666-555555555555" for n in range(1, 7)]
+    wall = 1_795_500_000.0
+    for n in range(4):
+        made.add(f"dmesg-erst-{7600000000000000000 + 10 * n}", BUG_PART % boots[n].encode(), mtime_ns=int(wall * 1e9))
+        if n == 3:  # collected while it lives on
+            made.reboot(boots[n])
+            collect(made, wall_s=wall)
+        made.add(f"dmesg-erst-{7600000000000000001 + 10 * n}", PANIC_PART % boots[n].encode(), mtime_ns=int(wall * 1e9))
+        made.reboot(boots[n + 1])
+        collect(made, wall_s=wall + 100)
+        wall += 200
+    *earlier, _ = made.crashes()
+    archive = Archive(str(made.archive))
+    before = archive.crash_summaries()[-1]["row"]
+    assert (len(earlier), before["count"]) == (3, 4)
+    with archive.lock():
+        for path in earlier:  # as the archive's limits do
+            for harvest_id in made.load(f"crashes/{path.name}/crash.json")["collected"]["harvests"]:
+                shutil.rmtree(archive.harvest_directory(harvest_id))
+            archive.remove_crash(path.name)
+    analyze_all(made)
+    assert Archive(str(made.archive)).crash_summaries()[-1]["row"] == before

@@ -19,6 +19,7 @@ from pstored.crashes.report import Report
 from pstored.documents import dump_json, seal
 from pstored.errors import ArchiveError, DiskError, NotFoundError
 from pstored.ids import is_id, make_id
+from pstored.index import Index
 from pstored.summary import _FIELDS, DAMAGED
 from tests.conftest import MakeRoot, Pstored, Root, forked, require
 
@@ -419,18 +420,18 @@ def test_crashes_are_remembered_without_a_look_at_each(root: MakeRoot, pstored: 
 
 @pytest.mark.parametrize("rest", ["{}", "[]", "{", '{"title": 7}', "," * 9, "[" * 100_000])
 def test_line_that_is_wrong_where_it_is_decoded(root: MakeRoot, pstored: Pstored, rest: str) -> None:
-    """Only whoever asks for more than it has at once finds out; whoever looks at the report gets that."""
+    """Of another version, since its sum is right: told as damaged, and that is all."""
     made = root()
     archive = collected(made, pstored, 2)
     summaries = archive.crash_summaries()
     index = made.archive / "crashes.index"
-    words = [line.split("\t") for line in index.read_text().splitlines()]
-    index.write_text("".join("\t".join([*line[:6], rest, line[7]]) + "\n" for line in words))
+    words = [line.split("\t")[:-2] for line in index.read_text().splitlines()]
+    index.unlink()
+    Index(str(index)).add(*([*line, rest] for line in words))
     assert [s["boot"] for s in archive.remembered_crashes()] == [s["boot"] for s in summaries]
     for remembered, summary in zip(archive.remembered_crashes(), summaries, strict=True):
         assert (remembered["title"], remembered["harvests"]) == (DAMAGED["title"], [])
         assert remembered["id"] == summary["id"]
-    assert archive.crash_summaries() == summaries
 
 
 def test_replaced_report_has_no_line_until_the_next(root: MakeRoot, pstored: Pstored) -> None:

@@ -63,7 +63,7 @@ class Rows:
     def __init__(self, newest_first: Iterable[Mapping[str, Any]] = (), *, again: bool = False) -> None:
         """Take lines of ``pstored list``; if all is done *again*, only how much was counted then."""
         told = ((summary, row) for summary in newest_first if (row := read_row(summary)) is not None)
-        self._had = {summary["id"]: row for summary, row in told} if again else {}
+        self._had = {summary["id"]: row for summary, row in told} if again else {}  # before this run
         self._earlier = (_ended(*one) for one in told)  # than those in _all; none left, if all is done again
         self._all: list[Ended] = []  # in the order of collection
 
@@ -78,11 +78,8 @@ class Rows:
 
     def row(self, crash_id: str, order: int, end: End, boots: Sequence[str]) -> Row:
         """The row that a crash ends: no shorter than it was when the crashes before it were still there."""
-        before = self.before(crash_id, order)
-        place = self._place(crash_id, order)
-        is_there = place < len(self._all) and self._all[place].id == crash_id
-        row = follow(before, end, boots)
-        had = self._all[place].row if is_there else self._had.get(crash_id, row)
+        row = follow(self.before(crash_id, order), end, boots)
+        had = self._had.get(crash_id, row)
         return had if row.length and had.length > row.length else row
 
     def before(self, crash_id: str, order: int) -> Ended | None:
@@ -97,6 +94,7 @@ class Rows:
             earlier = next(self._earlier, None)
             if earlier is None:
                 break
+            self._had[earlier.id] = earlier.row
             insort(self._all, earlier, key=_place_of)
         return bisect_left(self._all, key, key=_place_of)
 
