@@ -240,25 +240,19 @@ def commit_directory(temporary: str, final: str) -> None:
     flush_directory(os.path.dirname(final))
 
 
-def append_line(path: str, line: bytes, *, durably: bool = False) -> None:
-    """Append to a *cache*: a torn line is possible, and readers check each; flushed, with its name, if it must be."""
+def append_line(path: str, line: bytes) -> None:
+    """Append to a *cache*: no flush, a torn line is possible, and readers check each line."""
     step(f"append {path}")
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         os.fchmod(fd, FILE_MODE)
-        whole = os.write(fd, line) == len(line)
-        if durably:
-            if not whole:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            flush(fd, path)
+        os.write(fd, line)
     finally:
         os.close(fd)
-    if durably:
-        flush_directory(os.path.dirname(path))
 
 
 def append_durably(path: str, line: bytes) -> None:
-    """Append a line to a file that is not the archive's, made if it is not there: whole or not at all.
+    """Append a line to a file, made if it is not there: whole or not at all.
 
     What a run that was killed, or a disk that was full, has left of a line at the end is taken away first.
 

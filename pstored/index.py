@@ -8,7 +8,7 @@ from binascii import crc32
 
 from pstored import durable
 from pstored.documents import open_own
-from pstored.errors import ArchiveError
+from pstored.errors import ArchiveError, DiskError
 from pstored.lean import TYPE_CHECKING, suppress
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Index:
 
     def _lines(self) -> Iterator[bytes]:
         with suppress(OSError), open_own(self.path) as f:
-            yield from (line for line in f if line != b"\n")
+            yield from f
 
     def add(self, *entries: list[str]) -> None:
         """Append lines, given as the id and the words; a cache that cannot be written is no error."""
@@ -102,11 +102,10 @@ class Index:
         with durable.archive_errors("write to", self.path), suppress(FileNotFoundError, IsADirectoryError):
             open_own(self.path).close()  # without one there are no lines
             try:
-                # what is torn at the end must not take it along
-                durable.append_line(self.path, b"\n" + _format([[entry_id]]), durably=True)
-            except OSError:  # without the file no line counts, either
+                durable.append_durably(self.path, _format([[entry_id]]))
+            except DiskError:  # without the file no line counts, either
                 durable.remove_file(self.path)
-                durable.flush_directory(os.path.dirname(self.path))
+            durable.flush_directory(os.path.dirname(self.path))  # it may have been written anew, without a flush
 
     def _replace(self, ids: Iterable[str], entries: Iterable[list[str]]) -> None:
         """Write it anew: the lines that there are of *ids*, and more."""
