@@ -21,10 +21,10 @@ class _Output(io.FileIO):
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
-            raise
         except OSError as e:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # what the interpreter still has of it
+            if isinstance(e, BrokenPipeError):
+                raise
             hint = "only what was to be shown is lost: what had been done before is done"
             raise PstoredError(f"cannot write to the standard output: {e.strerror}", hint=hint) from e
 

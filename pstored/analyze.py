@@ -279,7 +279,7 @@ class _Analyzer:
         for known in self._known(again=again):
             is_near = seen < RECENT
             if not (is_near or alike or (boot.boot_id is not None and known["boot"] == boot.boot_id)):
-                continue
+                continue  # nothing that it has in front makes it worth a look at the rest
             crash = known if known["id"] in self.made else self.archive.look_again(known)
             if not crash["harvests"]:
                 continue  # it cannot be read

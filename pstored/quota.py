@@ -25,6 +25,7 @@ from pstored.index import Index
 from pstored.store import RecordReadError, Store, record_key
 from pstored.summary import Summary
 
+_HARVEST, _CRASH = "harvests/{}", "crashes/{}"  # directories, below the archive's
 NEARLY = 0.9
 """Of the limit for bytes: the sizes that are remembered lack the little that came into a directory later (a sink's line
 in delivered.json); the nearer to the limit, the more that matters, and from here on each is looked at."""
@@ -182,8 +183,8 @@ def _may_be_over(archive: Archive, harvests: list[str], limits: Limits, oldest: 
 def _sizes(archive: Archive, harvests: list[str], *, looked_at: bool = False) -> dict[str, int]:
     """Bytes of all files of each harvest and crash, by directory.
 
-    They are as when it was measured, a crash's as of this revision; or, *looked_at*, as now: a file of the archive
-    comes and goes with its name, so a directory's mtime tells of a change.
+    Remembered ones are of when a harvest, or this revision of a crash, was measured.  If each is *looked_at*, they are
+    of now: a file of the archive comes and goes with its name, so a directory's mtime tells of a change.
     """
     states = dict.fromkeys(map(_HARVEST.format, harvests), "")
     states |= {_CRASH.format(crash["id"]): crash.state for crash in archive.remembered_crashes()}
@@ -213,9 +214,6 @@ def _sizes(archive: Archive, harvests: list[str], *, looked_at: bool = False) ->
 def _names(unit: _Unit) -> Iterator[str]:
     """The directories of a unit, below the archive's."""
     return chain(map(_HARVEST.format, unit.harvests), map(_CRASH.format, unit.crashes))
-
-
-_HARVEST, _CRASH = "harvests/{}", "crashes/{}"
 
 
 def _remove(archive: Archive, unit: _Unit) -> None:

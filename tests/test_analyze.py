@@ -559,13 +559,18 @@ def two_parts(root: MakeRoot, tmp_path: Path) -> tuple[Root, Path]:
     return made, tmp_path / "aside"
 
 
-def test_line_with_a_flipped_bit_makes_no_second_crash(root: MakeRoot, tmp_path: Path) -> None:
-    """crash.json is whole; of its line in the cache one byte of the JSON is not."""
-    made, aside = two_parts(root, tmp_path)
-    index = made.archive / "crashes.index"
+def flip_in_line(root: Root) -> None:
+    """Flip a bit of the cache's only line, where its JSON is."""
+    index = root.archive / "crashes.index"
     data = bytearray(index.read_bytes())
     data[data.index(b'{"backend')] ^= 1
     index.write_bytes(data)
+
+
+def test_line_with_a_flipped_bit_makes_no_second_crash(root: MakeRoot, tmp_path: Path) -> None:
+    """crash.json is whole; of its line in the cache one byte of the JSON is not."""
+    made, aside = two_parts(root, tmp_path)
+    flip_in_line(made)
     put_back(made, aside)
     (second,) = collect(made)
     assert (len(made.crashes()), second["revision"]) == (1, 2)
@@ -574,10 +579,7 @@ def test_line_with_a_flipped_bit_makes_no_second_crash(root: MakeRoot, tmp_path:
 def test_line_that_is_wrong_is_made_anew(root: MakeRoot, tmp_path: Path) -> None:
     """Once: not at each list and each status line for ever."""
     made, _ = two_parts(root, tmp_path)
-    index = made.archive / "crashes.index"
-    data = bytearray(index.read_bytes())
-    data[data.index(b'{"backend')] ^= 1
-    index.write_bytes(data)
+    flip_in_line(made)
     archive = Archive(str(made.archive))
     with archive.lock():
         assert "damaged" not in archive.crash_summaries()[0]["title"]

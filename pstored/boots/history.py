@@ -155,7 +155,7 @@ class History:
 
     def _collecting(self, summary: Summary) -> str | None:
         """The boot that collected a crash, as far as is known."""
-        if summary.collected_by is not None:
+        if summary.collected_by is not None:  # known without decoding the rest
             return summary.collected_by
         if (row := read_row(summary)) is not None:
             return row.collected_by

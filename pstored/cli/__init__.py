@@ -33,9 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     except MemoryError:
         return report(DiskError("there is not enough memory", hint="what is done is kept; the next run goes on"))
     except BrokenPipeError:
-        # `pstored list | head`: nobody reads on, and that is no error; keep the interpreter from flushing again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0  # `pstored list | head`: nobody reads on, and that is no error
     except KeyboardInterrupt:
         return 130
     return status
