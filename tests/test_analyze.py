@@ -587,7 +587,8 @@ def test_line_that_is_wrong_is_made_anew(root: MakeRoot, tmp_path: Path) -> None
         assert "damaged" not in archive.remembered_crashes()[0]["title"]
 
 
-def test_crash_that_was_removed_and_made_again_has_no_older_line(root: MakeRoot, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_crash_that_was_removed_and_made_again_has_no_older_line(known: bool, root: MakeRoot, tmp_path: Path) -> None:
     """Its new line is lost in a power cut: the line of before it was removed must not count."""
     made, _ = two_parts(root, tmp_path)
     archive = Archive(str(made.archive))
@@ -595,6 +596,8 @@ def test_crash_that_was_removed_and_made_again_has_no_older_line(root: MakeRoot,
     report = archive.load_crash(crash_id)
     report["summary"]["boot"], report["summary"]["title"] = "another", "made anew"
     with archive.lock():
+        if known:
+            archive.remembered_crashes()
         archive.remove_crash(crash_id)
         Path(archive.crash_directory(crash_id)).mkdir()
         archive.write(archive.crash_directory(crash_id), {"crash.json": dump_json(report)})
