@@ -502,6 +502,20 @@ def test_record_that_was_archived_anew_counts_once(root: MakeRoot) -> None:
     assert crashes[0]["complete"]
 
 
+def test_packed_record_that_was_archived_anew_is_no_crash_of_its_own(root: MakeRoot, tmp_path: Path) -> None:
+    """Of what cannot be unpacked nothing tells that it is of the other's boot."""
+    made = root("panic", backend="efi_pstore")
+    shutil.copytree(made.store, tmp_path / "aside")
+    harvest(Host(str(made.path)), settings(made))
+    tar = made.harvests()[0] / "records.tar"
+    first = min((tmp_path / "aside").iterdir()).read_bytes()
+    tar.write_bytes(tar.read_bytes().replace(first, bytes(len(first))))
+    put_back(made, tmp_path / "aside")
+    assert [c["boot"]["id"] for c in collect(made)] == [made.boots[0].boot_id]
+    assert len(made.harvests()) == 2
+    assert [made.load(f"crashes/{p.name}/crash.json")["complete"] for p in made.crashes()] == [True]
+
+
 def test_record_that_has_rotted_in_the_archive_is_told_as_damaged(root: MakeRoot) -> None:
     """What is left of it is read: nobody else has it."""
     made = root()
@@ -585,6 +599,18 @@ def test_line_that_is_wrong_is_made_anew(root: MakeRoot, tmp_path: Path) -> None
         assert "damaged" not in archive.crash_summaries()[0]["title"]
     with archive.lock():
         assert "damaged" not in archive.remembered_crashes()[0]["title"]
+
+
+def test_report_that_is_damaged_hides_no_other_crash(root: MakeRoot) -> None:
+    """Its line is believed, and names the boot of what comes: that cannot grow it, and is told by itself."""
+    made = root()
+    boot_id = b"00000001-8888-4777-8666-555555555555"
+    made.add_erst_crash(1, BUG_PART % boot_id)
+    assert [c["boot"]["id"] for c in collect(made)] == [boot_id.decode()]
+    (made.crashes()[0] / "crash.json").write_bytes(b"{")
+    made.add_erst_crash(2, PANIC_PART % boot_id)
+    assert [c["boot"]["id"] for c in collect(made)] == [boot_id.decode()]
+    assert [made.load(f"harvests/{p.name}/analyzed.json")["failed"] for p in made.harvests()] == [None, None]
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -122,12 +122,13 @@ def test_rows_that_are_none(row: object) -> None:
     assert Rows([summary]).before("20271123T000000Z-0123456789ab", 0) is None
 
 
-def test_rows_again_keeps_the_count_of_a_crash_that_was_an_oops_first() -> None:
-    """All done again: the oops' harvest is taken, then the panic's; the crashes before it are pruned."""
+@pytest.mark.parametrize("again", [True, False])
+def test_row_keeps_the_count_of_a_crash_that_was_an_oops_first(again: bool) -> None:
+    """The oops' harvest is taken, then the panic's, in one run; the crashes before it are pruned."""
     had = {"count": 5, "since": "then", "collected_by": None}
     crash_id = "20261123T040000Z-0123456789ab"
     summary = {"id": crash_id, "order": 0, "boot": "b", "signature_loose": "s"}
-    seen = Rows([summary | {"row": had}], again=True)
+    seen = Rows([summary | {"row": had}], again=again)
     oops = End("b", "s", False, 12.0, "w", None)
     row = seen.row(crash_id, 0, oops, [])
     assert row.length == 0
